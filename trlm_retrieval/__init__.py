@@ -1,0 +1,1 @@
+"""Rank passages by P(query | passage), read off a time-reversed language model."""

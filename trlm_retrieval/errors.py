@@ -1,0 +1,17 @@
+"""Errors that name what is wrong and what to do about it."""
+
+
+class TRLMError(Exception):
+    """Base of all errors that this package raises on purpose."""
+
+
+class ModelError(TRLMError):
+    """A model cannot be found, loaded, or used in the direction asked for."""
+
+
+class PassageIndexError(TRLMError):
+    """An index folder is missing, incomplete, or does not fit what is asked of it."""
+
+
+class DataError(TRLMError):
+    """A data set, run file or input document is malformed."""
