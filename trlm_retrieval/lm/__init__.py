@@ -1,1 +1,12 @@
+"""Scoring with time-reversed language models. Knows neither Haystack nor any data set.
 
+Read in this order: ``direction`` (what the model reads), ``likelihood`` (how it is scored),
+``states`` (what is kept between queries), ``pretrained`` (where models come from), ``model``.
+"""
+
+from trlm_retrieval.lm.direction import DIRECTIONS, Template
+from trlm_retrieval.lm.likelihood import Likelihood
+from trlm_retrieval.lm.model import TimeReversedLM
+from trlm_retrieval.lm.states import PassageStates
+
+__all__ = ["DIRECTIONS", "Likelihood", "PassageStates", "Template", "TimeReversedLM"]

@@ -1,0 +1,82 @@
+"""Tiny models and texts, made on the spot: the default tests download nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from trlm_retrieval.lm import TimeReversedLM
+
+SAMPLE = (
+    "The with statement wraps a block with methods defined by a context manager. "
+    "A generator yields values one at a time, and raises StopIteration when it is done. "
+    "How does a dictionary keep its keys? Insertion order is preserved since Python 3.7. "
+)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE with 400 tokens and two special ones."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|start|>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([SAMPLE], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<|start|>", eos_token="<|end|>"
+    )
+
+
+def tiny_model(seed: int = 0, max_context: int = 512, **settings: Any) -> LlamaForCausalLM:
+    """A randomly initialised Llama with grouped key/value heads."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        **{
+            "vocab_size": 400,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": max_context,
+            "initializer_range": 0.3,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            **settings,
+        }
+    )
+    return LlamaForCausalLM(config)
+
+
+@pytest.fixture(scope="session")
+def make_tiny_lm() -> Callable[..., TimeReversedLM]:
+    """Makes tiny random models: ``make_tiny_lm("reverse", max_context=64)``."""
+
+    def make(order: str = "both", seed: int = 0, token_budget: int = 256, **settings: Any) -> Any:
+        return TimeReversedLM(
+            tiny_model(seed, **settings), tiny_tokenizer(), order, token_budget=token_budget
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(make_tiny_lm: Callable[..., TimeReversedLM]) -> TimeReversedLM:
+    """A tiny random model trained (as it were) in both orders, so that it takes any direction."""
+    return make_tiny_lm("both")
+
+
+@pytest.fixture(scope="session")
+def tiny_lm_folder(tiny_lm: TimeReversedLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the saved ``tiny_lm``."""
+    folder = tmp_path_factory.mktemp("tiny-lm")
+    tiny_lm.save(folder)
+    return folder

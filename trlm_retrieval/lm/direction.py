@@ -1,0 +1,235 @@
+"""From a pair of texts to what the model reads: context token ids, then target token ids.
+
+Every use of a time-reversed model is one operation, log P(target | context). This file holds the
+two decisions in front of it: how the pair is written down (a :class:`Template`, plain data) and
+in which order its tokens are read (forward, or reversed).
+
+Three templates are named, after *Time-Reversal Provides Unsupervised Feedback to LLMs*
+(arXiv 2412.02626, algorithms 2 and 3):
+
+========= ============== ===================== =============================
+direction tokens read    context               target
+========= ============== ===================== =============================
+``ba``    last to first  passage               query
+``fo``    first to last  passage, then prompt  query
+``forward`` first to last query, then prompt   passage (the usual baseline)
+========= ============== ===================== =============================
+
+A FoBa model, trained in both orders, takes any of them.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tokenizers import Tokenizer
+
+Order = Literal["forward", "reverse"]
+
+_FIELD = re.compile(r"(\s*)\{(query|passage)\}")
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a (query, passage) pair is written, which half is scored, and the reading order.
+
+    Both strings are in natural (reading) order. ``context`` is conditioned on, ``target`` is
+    scored; one holds ``{query}``, the other ``{passage}``. In natural order a forward template
+    reads *context, target*, a reverse one *target, context*; read backwards, the context again
+    comes first.
+
+    White space directly before a placeholder is tokenised together with the text put there,
+    because byte-level tokenizers join a word with the blank before it.
+
+    :raises ValueError: if the two strings do not hold one placeholder each, of different kinds.
+    """
+
+    name: str
+    order: Order
+    context: str
+    target: str
+    fields: tuple[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        found = [
+            [match.group(2) for match in _FIELD.finditer(text)]
+            for text in (self.context, self.target)
+        ]
+        if sorted(name for names in found for name in names) != ["passage", "query"] or not all(
+            len(names) == 1 for names in found
+        ):
+            raise ValueError(
+                f"template {self.name!r}: context and target must hold one placeholder each, "
+                "one {query} and the other {passage}"
+            )
+        object.__setattr__(self, "fields", (found[0][0], found[1][0]))
+
+    @property
+    def scores_query(self) -> bool:
+        """Whether the query is the scored half (false for the forward baseline)."""
+        return self.fields[1] == "query"
+
+
+DIRECTIONS: dict[str, Template] = {
+    "ba": Template("ba", "reverse", context=" {passage}", target=" {query}"),
+    "fo": Template(
+        "fo",
+        "forward",
+        context="Passage: {passage}\nPlease write a question based on this passage.\nQuestion:",
+        target=" {query}",
+    ),
+    "forward": Template(
+        "forward",
+        "forward",
+        context="Question: {query}\nPlease write a passage that answers this question.\nPassage:",
+        target=" {passage}",
+    ),
+}
+
+
+def resolve_direction(direction: "str | Template") -> Template:
+    """Look a direction up by name; a :class:`Template` is returned as it is.
+
+    :raises ValueError: for an unknown name.
+    """
+    if isinstance(direction, Template):
+        return direction
+    try:
+        return DIRECTIONS[direction]
+    except KeyError:
+        raise ValueError(
+            f"direction must be one of {', '.join(sorted(DIRECTIONS))} or a Template, "
+            f"not {direction!r}"
+        ) from None
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """A pair as the model reads it.
+
+    ``context`` and ``target`` are token ids in *reading* order of the model (reversed for Ba),
+    the start token included in the context. ``cut_tokens`` counts the passage tokens left out.
+    """
+
+    context: tuple[int, ...]
+    target: tuple[int, ...]
+    cut_tokens: int
+
+
+def plain_text(text: str) -> str:
+    """The text with unpaired surrogates replaced by U+FFFD, so that any tokenizer takes it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+class PairEncoder:
+    """Encodes pairs for one tokenizer and one context length.
+
+    Prompt parts, query and passage are tokenised apart from each other. So the text that a user
+    supplies cannot merge with the prompt, special tokens written inside it are encoded as plain
+    text, and a passage's token ids do not depend on the query.
+
+    :param tokenizer: a Hugging Face fast tokenizer.
+    :param start_ids: start token of each reading order; its likelihood is never scored.
+    :param max_context: longest sequence the model takes, in tokens.
+    """
+
+    def __init__(self, tokenizer: Any, start_ids: dict[Order, int], max_context: int) -> None:
+        self.start_ids = start_ids
+        self.max_context = max_context
+        # Copies of our own: their settings are fixed here, so threads can share them.
+        serialized = tokenizer.backend_tokenizer.to_str()
+        self._prompts = Tokenizer.from_str(serialized)
+        self._texts = Tokenizer.from_str(serialized)
+        self._texts.encode_special_tokens = True  # written in a text, they are plain text
+        for copy in (self._prompts, self._texts):
+            copy.no_padding()
+            copy.no_truncation()
+
+    def encode_texts(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of user texts; every distinct text is tokenised once."""
+        distinct = list(dict.fromkeys(texts))
+        encodings = self._texts.encode_batch_fast(
+            [plain_text(text) for text in distinct], add_special_tokens=False
+        )
+        known = {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}
+        return [known[text] for text in texts]
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Token ids of a piece of a template; special tokens written there are meant."""
+        ids: list[int] = self._prompts.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        template: Template,
+        max_passage_tokens: int | None = None,
+    ) -> list[EncodedPair]:
+        """Encode (query, passage) pairs; only the passage is ever cut, and its beginning is kept.
+
+        A quarter of the context length is set aside for the query, or more when a query is
+        longer, so a passage is cut at the same place for all queries of ordinary length.
+
+        :raises ValueError: when a query leaves no room for the passage, or ``max_passage_tokens``
+            is not positive.
+        """
+        if max_passage_tokens is not None and max_passage_tokens <= 0:
+            raise ValueError(f"max_passage_tokens must be positive, not {max_passage_tokens}")
+        parts = {
+            name: _Part(self, text, name)
+            for name, text in zip(template.fields, (template.context, template.target), strict=True)
+        }
+        queries = parts["query"].encode([query for query, _ in pairs])
+        passages = parts["passage"].encode([passage for _, passage in pairs])
+        prompt_tokens = sum(part.prompt_tokens for part in parts.values()) + 1  # start token
+        encoded = []
+        for query, passage in zip(queries, passages, strict=True):
+            reserved = max(len(query), self.max_context // 4)
+            room = self.max_context - prompt_tokens - reserved
+            if room <= 0:
+                raise ValueError(
+                    f"the query has {len(query)} tokens and leaves no room for a passage in the "
+                    f"model's context of {self.max_context} tokens; shorten the query or use a "
+                    "model with a longer context"
+                )
+            if max_passage_tokens is not None:
+                room = min(room, max_passage_tokens)
+            kept = {"query": query, "passage": passage[:room]}
+            context, target = (parts[name].wrap(kept[name]) for name in template.fields)
+            if template.order == "reverse":
+                context, target = context[::-1], target[::-1]
+            start = self.start_ids[template.order]
+            encoded.append(
+                EncodedPair((start, *context), tuple(target), max(0, len(passage) - room))
+            )
+        return encoded
+
+    def prior_context(self, template: Template) -> tuple[int, ...]:
+        """The context with nothing in its placeholder, from which the prior is read."""
+        context = _Part(self, template.context, template.fields[0]).wrap([])
+        if template.order == "reverse":
+            context = context[::-1]
+        return (self.start_ids[template.order], *context)
+
+
+class _Part:
+    """One half of a template: prompt tokens before and after the text that a user supplies."""
+
+    def __init__(self, encoder: PairEncoder, text: str, name: str) -> None:
+        match = _FIELD.search(text)
+        assert match is not None and match.group(2) == name
+        self._encoder = encoder
+        self._lead = match.group(1)
+        self._before = encoder.encode_prompt(text[: match.start()])
+        self._after = encoder.encode_prompt(text[match.end() :])
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self._before) + len(self._after)
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        return self._encoder.encode_texts([self._lead + text if text else "" for text in texts])
+
+    def wrap(self, ids: list[int]) -> list[int]:
+        return [*self._before, *ids, *self._after]

@@ -1,0 +1,175 @@
+"""Batched conditional log-likelihoods: log P(target | context), token by token, in nats.
+
+This is the plain path, with no state kept between calls. Sequences are sorted by length and put
+into batches by a token budget; the network computes logits at target positions only, which for a
+short query after a long passage is a small part of them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import log
+from typing import Any
+
+import numpy as np
+import torch
+
+Progress = Callable[[int], None]
+
+_HEAD_ROWS = 512  # logits are materialised for this many positions at a time
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The likelihood of one target given its context; tokens in natural (reading) order.
+
+    :ivar token_ids: token ids of the target.
+    :ivar log_probs: float32 array of shape (tokens,), log P(token | context, tokens read before
+        it), in nats. For a reversed model the tokens read before it are those *after* it in text.
+    :ivar cut_tokens: passage tokens that did not fit and were left out.
+    :ivar prior_log_probs: the same as ``log_probs`` with no text in the context, or None where it
+        was not asked for.
+    """
+
+    token_ids: tuple[int, ...]
+    log_probs: np.ndarray
+    cut_tokens: int = 0
+    prior_log_probs: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @cached_property
+    def sum(self) -> float:
+        """log P(target | context), in nats."""
+        return float(self.log_probs.sum(dtype=np.float64))
+
+    @property
+    def mean(self) -> float:
+        """Nats per target token; 0.0 for an empty target."""
+        return self.sum / len(self) if len(self) else 0.0
+
+    @property
+    def bits(self) -> float:
+        """log2 P(target | context)."""
+        return self.sum / log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the negative mean."""
+        return float(np.exp(-self.mean))
+
+    @property
+    def token_gains(self) -> np.ndarray:
+        """Gain of each token over its prior, in nats, shape (tokens,).
+
+        :raises ValueError: if the prior was not computed.
+        """
+        if self.prior_log_probs is None:
+            raise ValueError("gains need the prior: score with prior=True")
+        return self.log_probs - self.prior_log_probs
+
+    @property
+    def gain(self) -> float:
+        """log P(target | context) - log P(target), in nats (pointwise mutual information)."""
+        return float(self.token_gains.sum(dtype=np.float64))
+
+
+class CausalNetwork:
+    """The parts of a Hugging Face causal LM that scoring needs: its body and its output head.
+
+    Where the head is not a plain function of the body's last hidden state (soft-capped or scaled
+    logits, for instance), the whole model is called instead; which case holds is measured once.
+
+    :param model: a Hugging Face causal LM in evaluation mode.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.device: torch.device = next(model.parameters()).device
+        self.head_splits = self._head_splits()
+
+    @torch.inference_mode()
+    def _head_splits(self) -> bool:
+        head = self.model.get_output_embeddings()
+        body = self.model.base_model
+        if head is None or body is self.model:
+            return False
+        probe = torch.arange(4, device=self.device)[None] % self.model.config.vocab_size
+        whole = self.model(input_ids=probe, use_cache=False).logits.float()
+        split = head(body(input_ids=probe, use_cache=False).last_hidden_state).float()
+        return split.shape == whole.shape and torch.allclose(split, whole, atol=1e-4, rtol=1e-3)
+
+    def outputs(self, **inputs: Any) -> torch.Tensor:
+        """Hidden states (rows, tokens, width), or logits (rows, tokens, vocabulary) where the head
+        cannot be split off."""
+        if self.head_splits:
+            return self.model.base_model(**inputs).last_hidden_state
+        return self.model(**inputs).logits
+
+    def log_probs(self, outputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+        """Log-probabilities of ``targets`` (positions,) given their ``outputs`` (positions, …)."""
+        head = self.model.get_output_embeddings() if self.head_splits else torch.nn.Identity()
+        found = []
+        for rows, ids in zip(outputs.split(_HEAD_ROWS), targets.split(_HEAD_ROWS), strict=True):
+            logits = head(rows).float()
+            chosen = logits.gather(-1, ids[:, None]).squeeze(-1)
+            found.append(chosen - logits.logsumexp(-1))
+        return torch.cat(found).cpu().numpy() if found else np.zeros(0, np.float32)
+
+
+def budget_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
+    """Indices grouped so that rows × longest row stays within ``token_budget``, longest first.
+
+    A single sequence longer than the budget makes a batch of its own.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > token_budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def target_log_probs(
+    network: CausalNetwork,
+    sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
+    token_budget: int,
+    progress: Progress | None = None,
+) -> list[np.ndarray]:
+    """Log-probabilities of each target token after its context, for (context, target) id pairs.
+
+    Rows are padded on the right: under a causal mask nothing ever attends to the padding.
+
+    :param sequences: non-empty contexts with their targets, in the model's reading order.
+    :param progress: called with the number of sequences just finished.
+    :returns: one float32 array of shape (target tokens,) for each sequence, in input order.
+    """
+    results: list[np.ndarray] = [np.zeros(0, np.float32)] * len(sequences)
+    rows_of = [[*context, *target[:-1]] for context, target in sequences]
+    for batch in budget_batches([len(row) for row in rows_of], token_budget):
+        longest = len(rows_of[batch[0]])
+        ids = torch.zeros(len(batch), longest, dtype=torch.long)
+        for row, index in enumerate(batch):
+            ids[row, : len(rows_of[index])] = torch.tensor(rows_of[index])
+        outputs = network.outputs(input_ids=ids.to(network.device), use_cache=False)
+        contexts = [len(sequences[index][0]) for index in batch]
+        targets = [sequences[index][1] for index in batch]
+        selected = torch.cat(
+            [
+                outputs[row, start - 1 : start - 1 + len(target)]
+                for row, (start, target) in enumerate(zip(contexts, targets, strict=True))
+            ]
+        )
+        flat = torch.tensor([token for target in targets for token in target], dtype=torch.long)
+        found = network.log_probs(selected, flat.to(network.device))
+        for index, part in zip(
+            batch, np.split(found, np.cumsum([len(t) for t in targets])[:-1]), strict=True
+        ):
+            results[index] = part
+        if progress:
+            progress(len(batch))
+    return results

@@ -1,0 +1,167 @@
+"""Where models come from: pulled names, folders, GGUF files, hub ids; and fingerprints."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from trlm_retrieval.errors import ModelError
+from trlm_retrieval.model_store import resolve
+
+Orders = Literal["forward", "reverse", "both"]
+
+CONFIG_NAME = "trlm_config.json"
+
+# Public checkpoints that were trained on reversed tokens and carry no trlm_config.json.
+REVERSE_HUB_IDS = frozenset({"afterless/reverse-pythia-160m"})
+
+_SAMPLED = 512  # values of each tensor that go into the fingerprint
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What :func:`load_pretrained` found."""
+
+    model: Any
+    tokenizer: Any
+    order: Orders
+    start_tokens: dict[str, str] | None
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, or CUDA, MPS, CPU, whichever is there first."""
+    if device is not None:
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The dtype asked for (a torch dtype or its name), or what suits the device.
+
+    :raises ValueError: for a name that is not a floating-point torch dtype.
+    """
+    if isinstance(dtype, str):
+        named = getattr(torch, dtype, None)
+        if not isinstance(named, torch.dtype) or not named.is_floating_point:
+            raise ValueError(f"dtype must be float32, bfloat16 or float16, not {dtype!r}")
+        return named
+    if dtype is not None:
+        return dtype
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float16 if device.type == "mps" else torch.float32
+
+
+def load_pretrained(
+    name_or_folder: str | Path, order: Orders | None, dtype: torch.dtype
+) -> LoadedModel:
+    """Load weights and tokenizer; see :meth:`TimeReversedLM.from_pretrained`.
+
+    Code that a checkpoint brings along is never run, and only safetensors or GGUF weights are
+    read.
+
+    :raises ModelError: if the model is not there or cannot be read.
+    """
+    source = resolve(str(name_or_folder))
+    arguments: dict[str, Any] = {"trust_remote_code": False}
+    folder: Path | None = None
+    if isinstance(source, Path):
+        folder = source if source.is_dir() else source.parent
+        if source.is_file():
+            if source.suffix != ".gguf":
+                raise ModelError(f"{source} is neither a model folder nor a .gguf file")
+            arguments["gguf_file"] = source.name
+        elif not (folder / "config.json").is_file():
+            raise ModelError(
+                f"{folder} holds no config.json, so it is not a model folder; give the folder that "
+                "save_pretrained wrote, a .gguf file, or a name from `trlm models list`"
+            )
+    location = str(folder or source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location, **arguments)
+        if "gguf_file" in arguments:
+            model = _load_gguf(location, arguments["gguf_file"], dtype)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(
+                location, dtype=dtype, use_safetensors=True, **arguments
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        remedy = (
+            "check that the folder is complete"
+            if folder
+            else "no such folder or pulled model (`trlm models list` names those), and it could "
+            "not be had from a model hub; check the name and the network"
+        )
+        raise ModelError(f"cannot load the model {str(name_or_folder)!r}: {remedy}") from error
+    settings = _read_settings(folder)
+    known: Orders = "reverse" if location in REVERSE_HUB_IDS else "forward"
+    return LoadedModel(
+        model, tokenizer, order or settings.get("order") or known, settings.get("start_tokens")
+    )
+
+
+def _load_gguf(folder: str, file: str, dtype: torch.dtype) -> Any:
+    """GGUF weights as a dense model (transformers unpacks them)."""
+    from transformers import GgufConfig
+
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        gguf_file=file,
+        dtype=dtype,
+        quantization_config=GgufConfig(gguf_file=file, dequantize=True),
+    )
+
+
+def _read_settings(folder: Path | None) -> dict[str, Any]:
+    path = folder / CONFIG_NAME if folder else None
+    if path is None or not path.is_file():
+        return {}
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON: {error}") from error
+    unknown = set(settings) - {"order", "start_tokens"}
+    if unknown or settings.get("order") not in (None, "forward", "reverse", "both"):
+        raise ModelError(
+            f"{path}: it may hold 'order' (forward, reverse or both) and 'start_tokens', "
+            f"not {sorted(unknown) or settings['order']}"
+        )
+    return settings
+
+
+def save_pretrained(
+    model: Any, tokenizer: Any, order: Orders, start_tokens: dict[str, str], folder: Path
+) -> None:
+    """Write a model folder with its reading order."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / CONFIG_NAME).write_text(
+        json.dumps({"order": order, "start_tokens": start_tokens}, indent=2) + "\n",
+        encoding="utf-8",
+    )
+
+
+def model_fingerprint(
+    model: Any, tokenizer: Any, order: Orders, start_tokens: dict[str, str]
+) -> str:
+    """A hex digest that changes with weights, tokenizer, reading order or precision.
+
+    Of each tensor a regular sample of values is read, so that it takes milliseconds; fine-tuning
+    touches nearly all of them.
+    """
+    digest = hashlib.sha256()
+    digest.update(json.dumps([order, start_tokens, str(model.dtype)]).encode())
+    digest.update(tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        if tensor.is_floating_point():
+            flat = tensor.detach().flatten()
+            sample = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu()
+            digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()
