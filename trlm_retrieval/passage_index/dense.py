@@ -69,7 +69,7 @@ class DenseIndex:
 
     def vector(self, position: int) -> Vectors:
         """Return the vector at a position, shape (dimension,)."""
-        return self._index.reconstruct(position)
+        return np.asarray(self._index.reconstruct(position), dtype=np.float32)
 
     def ranked(self, query: Vectors, expected: int, exact: bool) -> Iterator[tuple[int, float]]:
         """
@@ -80,11 +80,12 @@ class DenseIndex:
         :param exact: compare with every vector, also where there is a graph. The graph yields
             no more than `expected` results; without it there is one for every vector.
         """
-        hnsw = isinstance(self._index, faiss.IndexHNSW)
-        if hnsw and not exact:
-            yield from self._fetch(self._index, query, expected)
-            return
-        flat = faiss.downcast_index(self._index.storage) if hnsw else self._index
+        flat = self._index
+        if isinstance(self._index, faiss.IndexHNSW):
+            if not exact:
+                yield from self._fetch(self._index, query, expected)
+                return
+            flat = faiss.downcast_index(self._index.storage)
         seen: set[int] = set()
         fetch = expected
         while len(seen) < len(self):
