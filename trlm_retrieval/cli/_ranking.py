@@ -1,0 +1,107 @@
+"""One question through the retrieval pipeline: what was found, and how long each stage took.
+
+Imports Haystack and torch, so only a command that runs may import it.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from haystack import Document, Pipeline, tracing
+from haystack.tracing.tracer import NullSpan
+
+from trlm_retrieval import pipelines
+
+_STAGES = {"bm25": "BM25", "dense": "FAISS", "fusion": "fusion", "ranker": "rerank"}
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What a question found.
+
+    :ivar documents: all candidates, best first, with what the ranker measured in their meta.
+    :ivar seconds: time of each stage, in the order of the pipeline.
+    """
+
+    query: str
+    documents: list[Document]
+    seconds: dict[str, float]
+
+    @property
+    def before(self) -> list[Document]:
+        """The same documents in the order of the first stage."""
+        return sorted(self.documents, key=lambda found: found.meta["trlm"]["first_stage_rank"])
+
+
+class Searcher:
+    """The pipeline ``retrieval.yaml`` over one index, loaded once for many questions.
+
+    :param index: folder of the index.
+    :param model: what ranks; None leaves what the pipeline says.
+    :param candidates: passages that each first stage finds, and that are reranked.
+    :raises PassageIndexError: if there is no index, or it is damaged.
+    :raises ModelError: if a model is not there.
+    """
+
+    def __init__(self, index: Path, model: str | None, candidates: int) -> None:
+        settings = pipelines.load("retrieval").to_dict()
+        parts = {name: part["init_parameters"] for name, part in settings["components"].items()}
+        for name in _STAGES:
+            parts[name]["top_k"] = candidates
+        for name in ("bm25", "dense"):
+            parts[name]["index"] = str(index)
+        if model is not None:
+            parts["ranker"]["model"] = model
+        self.model: str = parts["ranker"]["model"]
+        self.candidates = candidates
+        self._pipeline = Pipeline.from_dict(settings)
+        self._pipeline.warm_up()
+
+    def ask(self, query: str, explain: bool = False) -> Ranking:
+        """Rank all candidates for a question."""
+        with _stopwatch() as seconds:
+            found = self._pipeline.run(
+                {
+                    "bm25": {"query": query},
+                    "dense": {"query": query},
+                    "ranker": {"query": query, "explain": explain},
+                }
+            )
+        stages = {label: seconds[name] for name, label in _STAGES.items() if name in seconds}
+        return Ranking(query, found["ranker"]["documents"], stages)
+
+
+class _StopwatchTracer(tracing.Tracer):
+    """Haystack tells a tracer when a component begins and ends; this one notes the time."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def trace(
+        self,
+        operation_name: str,
+        tags: dict[str, Any] | None = None,
+        parent_span: tracing.Span | None = None,
+    ) -> Iterator[tracing.Span]:
+        started = time.perf_counter()
+        yield NullSpan()
+        if operation_name == "haystack.component.run":
+            name = (tags or {})["haystack.component.name"]
+            self.seconds[name] = time.perf_counter() - started
+
+    def current_span(self) -> tracing.Span | None:
+        return None
+
+
+@contextmanager
+def _stopwatch() -> Iterator[dict[str, float]]:
+    earlier, watch = tracing.tracer.actual_tracer, _StopwatchTracer()
+    tracing.enable_tracing(watch)
+    try:
+        yield watch.seconds
+    finally:
+        tracing.enable_tracing(earlier)

@@ -1,0 +1,100 @@
+"""What all commands share: where output goes, and the options that mean the same everywhere."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+NOTHING_FOUND = 3
+
+out = Console(highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False)
+
+IndexOption = Annotated[
+    Path,
+    typer.Option("--index", envvar="TRLM_INDEX", help="Folder of the index.", metavar="FOLDER"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Model to rank with: a name from `trlm models list`, a folder, a .gguf file or a "
+        "hub id. By default the pipeline's own.",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
+TopKOption = Annotated[int, typer.Option("--top-k", "-k", min=1, help="Passages to show.")]
+CandidatesOption = Annotated[
+    int,
+    typer.Option("--candidates", "-c", min=1, help="Passages of the first stage to rerank."),
+]
+
+
+def _question(value: str) -> str:
+    if not value.strip():
+        raise typer.BadParameter("the question is empty")
+    # Bytes that are no text arrive from the shell as surrogates, which no model reads.
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+QuestionArgument = Annotated[
+    str,
+    typer.Argument(
+        help="What you want to know.", metavar="QUESTION", show_default=False, callback=_question
+    ),
+]
+DEFAULT_INDEX = Path("trlm-index")
+DEFAULT_CANDIDATES = 100
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output, plain also on a terminal."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say what is going on, on standard error and only where a person is watching."""
+    if err.is_terminal:
+        with err.status(what):
+            yield
+    else:
+        yield
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun: ``1 passage``, ``1,200 passages``."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def some_of(items: Sequence[str], most: int = 3) -> str:
+    """The first few items, and how many more there are."""
+    shown = ", ".join(items[:most])
+    return shown if len(items) <= most else f"{shown} and {len(items) - most:,} more"
+
+
+def quieten() -> None:
+    """Stop libraries from reporting home, and from talking over a command's output.
+
+    With ``TRLM_DEBUG`` set they may talk.
+    """
+    os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not debugging():
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def debugging() -> bool:
+    """Whether the user asked for tracebacks."""
+    return os.environ.get("TRLM_DEBUG", "") not in ("", "0")

@@ -1,0 +1,169 @@
+"""``trlm demo``: everything from nothing, on the Python language reference."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from trlm_retrieval.cli._terminal import (
+    DEFAULT_INDEX,
+    IndexOption,
+    JsonOption,
+    ModelOption,
+    count,
+    err,
+    out,
+    print_json,
+    working,
+)
+from trlm_retrieval.cli.index import DEFAULT_EMBEDDER
+from trlm_retrieval.cli.search import as_data, moved, timing
+from trlm_retrieval.errors import PassageIndexError
+
+if TYPE_CHECKING:
+    from haystack import Document
+
+    from trlm_retrieval.cli._ranking import Ranking
+
+QUESTIONS = (
+    "how does the with statement call enter and exit",
+    "why do two calls share the list I gave as default argument",
+    "in which order are the parts of an assignment evaluated",
+    "what does the generator do when it is closed early",
+)
+DEFAULT_RANKER = "smollm2-135m"
+_SHOWN = 3
+
+
+def demo(
+    index: IndexOption = DEFAULT_INDEX,
+    model: ModelOption = None,
+    candidates: Annotated[
+        int, typer.Option("--candidates", "-c", min=_SHOWN, help="Passages to rerank.")
+    ] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch the models, index the Python reference, answer some questions.
+
+    What is there already is used again, so that a second run takes seconds. Shows for each
+    question the first passages before and after reranking.
+
+    Examples:
+
+    * `trlm demo`
+
+    * `trlm demo --index demo-index --json`
+    """
+    started = time.perf_counter()
+    _prepare(index, model)
+    with working("Loading"):
+        from trlm_retrieval.cli._ranking import Searcher
+
+        searcher = Searcher(index, model, candidates)
+    rankings = []
+    for question in QUESTIONS:
+        with working(question):
+            rankings.append(searcher.ask(question))
+        if not as_json:
+            show(rankings[-1])
+    seconds = time.perf_counter() - started
+    if as_json:
+        print_json(
+            {
+                "index": str(index),
+                "seconds": round(seconds, 3),
+                "questions": [
+                    as_data(ranking, _SHOWN)
+                    | {"before": [document.id for document in ranking.before[:_SHOWN]]}
+                    for ranking in rankings
+                ],
+            }
+        )
+    else:
+        out.print(f"{count(len(rankings), 'question')} in {seconds:.1f} s. Try your own:")
+        where = "" if index == DEFAULT_INDEX else f" --index {index}"
+        out.print(f'  trlm search "what is a descriptor"{where} --explain', markup=False)
+        out.print(f'  trlm explain "what is a descriptor"{where}', markup=False)
+
+
+def show(ranking: "Ranking") -> None:
+    """Print the first passages of both orders, side by side."""
+    from trlm_retrieval.snippets import printable
+
+    table = Table(
+        title=printable(ranking.query),
+        title_justify="left",
+        title_style="bold",
+        caption=timing(ranking),
+        caption_justify="left",
+        expand=True,
+        show_lines=True,
+        header_style="",
+    )
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("before: BM25 + FAISS", ratio=1)
+    table.add_column("after: P(question | passage)", ratio=1)
+    both = zip(ranking.before[:_SHOWN], ranking.documents[:_SHOWN], strict=True)
+    for rank, (before, after) in enumerate(both, start=1):
+        was = after.meta["trlm"]["first_stage_rank"]
+        table.add_row(
+            str(rank),
+            _entry(before, ranking.query),
+            Text.assemble(moved(rank, was), "  ", _entry(after, ranking.query)),
+        )
+    out.print(table)
+    out.print()
+
+
+def _entry(document: "Document", query: str) -> Text:
+    from trlm_retrieval.heatmap import display_title
+    from trlm_retrieval.snippets import marked, printable, query_pattern, snippet
+
+    pattern = query_pattern(query)
+    text = Text(printable(display_title(document)), "bold cyan")
+    text.append("\n")
+    for piece, is_match in marked(
+        snippet(printable(document.content or ""), pattern, 150), pattern
+    ):
+        text.append(piece, "bold yellow" if is_match else "")
+    return text
+
+
+def _prepare(folder: Path, model: str | None) -> None:
+    """Bring the models and the index into place, as far as they are not there."""
+    from trlm_retrieval.model_store import is_pulled, pull
+
+    needed = [DEFAULT_EMBEDDER] if model else [DEFAULT_EMBEDDER, DEFAULT_RANKER]
+    for name in needed:
+        if not is_pulled(name):
+            pull(name, report=lambda step, name=name: err.print(f"{name}: {step}"))  # type: ignore[misc]
+    with working("Loading"):
+        from trlm_retrieval.index_data import demo_documents
+        from trlm_retrieval.passage_index import PassageIndex
+
+        documents = demo_documents()
+        state = _state(folder, {document.id: document.content for document in documents})
+    if state != "ready":
+        err.print(f"The demo index is {state}: indexing {count(len(documents), 'passage')}.")
+        PassageIndex.build(folder, documents, embedder=DEFAULT_EMBEDDER, show_progress=True)
+
+
+def _state(folder: Path, wanted: dict[str, str | None]) -> str:
+    """Whether the index at a folder is ready, out of date or missing.
+
+    :raises PassageIndexError: if it is damaged, or holds other documents than the demo's.
+    """
+    from trlm_retrieval.passage_index import PassageIndex
+
+    if not (folder / "manifest.json").is_file():
+        return "missing"
+    held = {document.id: document.content for document in PassageIndex.open(folder).documents()}
+    if held and not held.keys() & wanted.keys():
+        raise PassageIndexError(
+            f"the index at {folder} holds other documents than the demo's: choose another folder "
+            "with --index"
+        )
+    return "ready" if held == wanted else "out of date"

@@ -1,0 +1,206 @@
+"""``trlm index``: make a collection searchable."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trlm_retrieval.cli._terminal import (
+    DEFAULT_INDEX,
+    IndexOption,
+    JsonOption,
+    count,
+    err,
+    out,
+    print_json,
+    some_of,
+    working,
+)
+from trlm_retrieval.errors import DataError
+
+if TYPE_CHECKING:
+    from haystack import Document
+
+    from trlm_retrieval.passage_index import PassageIndex
+    from trlm_retrieval.reading import Skipped
+
+DEFAULT_EMBEDDER = "minilm"
+_NAMED = 3  # files of one reason that are named
+
+
+class FaissKind(str, Enum):
+    """How the dense half finds its neighbours."""
+
+    flat = "flat"
+    hnsw = "hnsw"
+
+
+def index(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files and folders: .txt .md .html .pdf .jsonl, or a folder in BEIR layout.",
+            metavar="PATH...",
+            show_default=False,
+        ),
+    ] = None,
+    index: IndexOption = DEFAULT_INDEX,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Index the Python language reference.")
+    ] = False,
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Sentence embedder: a name, folder or hub id. [default: {DEFAULT_EMBEDDER}]",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    faiss: Annotated[
+        FaissKind | None,
+        typer.Option(
+            help="Exact search, or a graph that stays fast beyond a million passages. "
+            "[default: flat]",
+            show_default=False,
+        ),
+    ] = None,
+    split_chars: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Cut longer documents into passages of at most this many characters."
+        ),
+    ] = 1200,
+    append: Annotated[
+        bool, typer.Option("--append", help="Add to the index, replacing what has the same id.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Index files, folders, a BEIR collection or the demo for `trlm search`.
+
+    Whatever was at the index folder is replaced when the new index is complete, not before.
+    Files that give no text are listed with the reason. Collections in BEIR layout and the demo
+    keep their documents whole, as judgements refer to them.
+
+    Examples:
+
+    * `trlm index --demo`
+
+    * `trlm index docs/ notes.md report.pdf`
+
+    * `trlm index rows.jsonl --index support-index --faiss hnsw`
+
+    * `trlm index new-notes/ --append`
+    """
+    if demo == bool(paths):
+        raise typer.BadParameter(
+            "give either files and folders to index, or --demo", param_hint="PATH..."
+        )
+    if append and (embedder or faiss):
+        raise typer.BadParameter(
+            "an existing index keeps its own embedder and FAISS kind: leave --embedder and "
+            "--faiss out with --append",
+            param_hint="--append",
+        )
+    started = time.perf_counter()
+    with working("Starting"):
+        from trlm_retrieval.reading import Reading, read
+
+    if demo:
+        with working("Reading the Python language reference"):
+            from trlm_retrieval.index_data import demo_documents
+
+            passages = demo_documents()
+        reading = Reading(passages, documents=len(passages))
+    else:
+        reading = read(paths or [], split_chars, show_progress=True)
+    if not as_json:
+        _list_skipped(reading.skipped)
+    if not reading.passages:
+        raise DataError(f"no documents found in {some_of([str(path) for path in paths or []])}")
+    if append:
+        built, replaced = _append(index, reading.passages)
+    else:
+        built, replaced = _build(index, reading.passages, embedder, faiss), 0
+    facts = {
+        "index": str(index),
+        "documents": reading.documents,
+        "cut": reading.cut,
+        "passages": len(reading.passages),
+        "replaced": replaced,
+        "passages_in_index": len(built),
+        "seconds": round(time.perf_counter() - started, 3),
+        "skipped": [asdict(skipped) for skipped in reading.skipped],
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        _summary(facts)
+
+
+def _build(
+    folder: Path, passages: Sequence["Document"], embedder: str | None, faiss: FaissKind | None
+) -> "PassageIndex":
+    from trlm_retrieval.passage_index import PassageIndex
+
+    return PassageIndex.build(
+        folder,
+        passages,
+        embedder=embedder or DEFAULT_EMBEDDER,
+        faiss_kind=(faiss or FaissKind.flat).value,
+        show_progress=True,
+    )
+
+
+def _append(folder: Path, passages: Sequence["Document"]) -> tuple["PassageIndex", int]:
+    """Add passages; what the index held under their ids, or as parts of the same documents, goes.
+
+    :returns: the index, and how many of its passages were replaced.
+    """
+    from haystack.document_stores.types import DuplicatePolicy
+
+    from trlm_retrieval.passage_index import PassageIndex
+
+    index = PassageIndex.open(folder)
+    ids = {passage.id for passage in passages}
+    sources = ids | {passage.meta.get("source_id") for passage in passages}
+    held = [doc.id for doc in index.documents() if {doc.id, doc.meta.get("source_id")} & sources]
+    index.add(passages, DuplicatePolicy.OVERWRITE)
+    if outdated := [identity for identity in held if identity not in ids]:
+        index.delete(outdated)
+    return index, len(held)
+
+
+def _list_skipped(skipped: Sequence["Skipped"]) -> None:
+    """Name what was left out; files with the same reason share a line."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in skipped:
+        by_reason.setdefault(entry.reason, []).append(entry.path)
+    for reason, paths in by_reason.items():
+        more = " (--json lists all)" if len(paths) > _NAMED else ""
+        err.print(
+            f"skipped {some_of(paths, _NAMED)}: {reason}{more}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _summary(facts: dict[str, Any]) -> None:
+    documents = count(facts["documents"], "document")
+    if facts["cut"]:
+        documents += f" ({facts['cut']:,} of them cut)"
+    out.print(
+        f"{documents}, {count(facts['passages'], 'passage')} indexed in {facts['seconds']:.1f} s "
+        f"into {facts['index']}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if facts["passages_in_index"] != facts["passages"]:
+        out.print(
+            f"{facts['replaced']:,} of them replace earlier ones; the index now holds "
+            f"{count(facts['passages_in_index'], 'passage')}"
+        )
