@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trlm_retrieval.errors import ModelError
 from trlm_retrieval.model_store import resolve
 from trlm_retrieval.progress import progress_bar
 
@@ -73,7 +74,11 @@ class SentenceEmbedder:
 
     @property
     def dimension(self) -> int:
-        """Numbers in a vector. Loads the model."""
+        """
+        Numbers in a vector. Loads the model.
+
+        :raises ModelError: if the model cannot be loaded.
+        """
         with self._lock:
             dimension = self._load().get_embedding_dimension()
         if dimension is None:
@@ -87,6 +92,7 @@ class SentenceEmbedder:
         :param texts: the texts.
         :param show_progress: show a bar with the time left.
         :returns: float32 vectors of length 1, shape (len(texts), dimension).
+        :raises ModelError: if the model cannot be loaded.
         """
         with self._lock, progress_bar("Embedding", len(texts), show_progress) as advance:
             model = self._load()
@@ -120,7 +126,14 @@ class SentenceEmbedder:
         if self._model is None:
             from sentence_transformers import SentenceTransformer
 
-            self._model = SentenceTransformer(str(resolve(self.name)), device=self.device)
+            source = str(resolve(self.name))
+            try:
+                self._model = SentenceTransformer(source, device=self.device)
+            except (OSError, ValueError) as error:
+                raise ModelError(
+                    f"cannot load the embedder {self.name!r} ({error}): give the folder or hub id "
+                    "of a sentence-transformers model, or pull one with `trlm models pull minilm`"
+                ) from error
         return self._model
 
 
