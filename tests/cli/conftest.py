@@ -1,0 +1,82 @@
+"""Commands run in this process, over a tiny index, a tiny model and an embedder of no weights."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import pytest
+from haystack import Document
+
+from trlm_retrieval.cli import run as run_cli
+from trlm_retrieval.passage_index import PassageIndex
+from trlm_retrieval.passage_index import index as index_module
+
+
+class WordEmbedder:
+    """Hashes words into 16 numbers."""
+
+    name = "words"
+    dimension = 16
+
+    def embed(self, texts: Sequence[str], show_progress: bool = False) -> np.ndarray:
+        vectors = np.full((len(texts), self.dimension), 0.01, dtype=np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for word in text.lower().split():
+                row[crc32(word.encode()) % self.dimension] += 1
+        return vectors
+
+
+DOCUMENTS = [
+    Document(
+        id="with",
+        content="The with statement wraps a block with methods defined by a context manager.",
+        meta={"title": "The with statement"},
+    ),
+    Document(id="gen", content="A generator yields values one at a time.", meta={"page": 4}),
+    Document(id="dict", content="A dictionary keeps its keys in insertion order."),
+    Document(id="hostile", content="A block \x1b[31m of <b>red</b> text."),
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(index_module, "shared_embedder", lambda name: WordEmbedder())
+    monkeypatch.delenv("TRLM_INDEX", raising=False)
+    monkeypatch.delenv("TRLM_DEBUG", raising=False)
+    monkeypatch.setenv("TRLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command: ``run("search", "a question", "--json")``."""
+
+    def run_command(*arguments: object) -> Outcome:
+        code = run_cli([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return run_command
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of an index of four documents."""
+    PassageIndex.build(tmp_path / "index", DOCUMENTS, embedder=WordEmbedder())
+    return tmp_path / "index"
