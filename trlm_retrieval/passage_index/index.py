@@ -24,8 +24,8 @@ from trlm_retrieval.progress import progress_bar, track
 
 Filters = dict[str, Any]
 
-# Documents embedded and handed to FAISS at a time.
-_CHUNK = 4096
+# Vectors handed to FAISS between two steps of the progress bar.
+_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -424,19 +424,21 @@ def _build_dense(
             f"document {documents.ids[missing[0]]!r} has no embedding, as others have: give an "
             "embedder, or embed all documents or none"
         )
-    dimension = len(next(iter(brought.values()))) if embedder is None else embedder.dimension
+    vectors = dict(brought)
+    if embedder is None:
+        dimension = len(next(iter(brought.values())))
+    else:
+        dimension = embedder.dimension
+        if missing:
+            texts = [indexed_text(documents[position], meta_fields) for position in missing]
+            vectors |= zip(missing, embedder.embed(texts, show_progress), strict=True)
+    for position, vector in vectors.items():
+        _check_vector(vector, dimension, f"document {documents.ids[position]!r}")
     dense = DenseIndex.empty(dimension, kind)
-    with progress_bar("Embedding", len(documents), show_progress) as advance:
+    with progress_bar("Indexing", len(documents), show_progress) as advance:
         for start in range(0, len(documents), _CHUNK):
             positions = range(start, min(start + _CHUNK, len(documents)))
-            vectors = {p: brought[p] for p in positions if p in brought}
-            to_embed = [p for p in positions if p not in brought]
-            if embedder is not None and to_embed:
-                texts = [indexed_text(documents[p], meta_fields) for p in to_embed]
-                vectors |= zip(to_embed, embedder.embed(texts), strict=True)
-            for position, vector in vectors.items():
-                _check_vector(vector, dimension, f"document {documents.ids[position]!r}")
-            dense.append(unit(np.stack([vectors[p] for p in positions])))
+            dense.append(unit(np.stack([vectors[position] for position in positions])))
             advance(len(positions))
     return dense
 
