@@ -14,8 +14,10 @@ from trlm_retrieval.lm.direction import (
     Template,
     resolve_direction,
 )
+from trlm_retrieval.lm.int8 import quantize_int8
 from trlm_retrieval.lm.likelihood import CausalNetwork, Likelihood, Progress, target_log_probs
 from trlm_retrieval.lm.pretrained import (
+    INT8,
     Orders,
     choose_device,
     choose_dtype,
@@ -96,14 +98,15 @@ class TimeReversedLM:
             ``trlm_config.json`` says, else what is known of the hub id, else ``forward``.
         :param device: by default CUDA, then MPS, then CPU, whichever is there.
         :param dtype: by default bfloat16 (float16 where that is missing) on CUDA, float16 on MPS,
-            float32 on a CPU.
+            float32 on a CPU. ``int8`` (CPU only) keeps int8 weights in the linear layers: about
+            three times as fast, with scores that differ a little.
         :raises ModelError: if the model is not there or cannot be read; the message says what to
             do.
         """
         device = choose_device(device)
         loaded = load_pretrained(name_or_folder, order, choose_dtype(dtype, device))
         return cls(
-            loaded.model.to(device),
+            quantize_int8(loaded.model) if dtype == INT8 else loaded.model.to(device),
             loaded.tokenizer,
             loaded.order,
             loaded.start_tokens,

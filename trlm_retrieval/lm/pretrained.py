@@ -21,6 +21,8 @@ REVERSE_HUB_IDS = frozenset({"afterless/reverse-pythia-160m"})
 
 _SAMPLED = 512  # values of each tensor that go into the fingerprint
 
+INT8 = "int8"
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -44,12 +46,18 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
     """The dtype asked for (a torch dtype or its name), or what suits the device.
 
-    :raises ValueError: for a name that is not a floating-point torch dtype.
+    ``int8`` weights are loaded in float32 and quantised afterwards.
+
+    :raises ValueError: for a name that is not a floating-point torch dtype, or int8 off the CPU.
     """
+    if dtype == INT8:
+        if device.type != "cpu":
+            raise ValueError("dtype int8 runs on a CPU; use bfloat16 or float16 on other devices")
+        return torch.float32
     if isinstance(dtype, str):
         named = getattr(torch, dtype, None)
         if not isinstance(named, torch.dtype) or not named.is_floating_point:
-            raise ValueError(f"dtype must be float32, bfloat16 or float16, not {dtype!r}")
+            raise ValueError(f"dtype must be float32, bfloat16, float16 or int8, not {dtype!r}")
         return named
     if dtype is not None:
         return dtype
@@ -159,9 +167,8 @@ def model_fingerprint(
     digest.update(json.dumps([order, start_tokens, str(model.dtype)]).encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        if tensor.is_floating_point():
-            flat = tensor.detach().flatten()
-            sample = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu()
-            digest.update(sample.numpy().tobytes())
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        flat = tensor.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu()
+        digest.update(sample.numpy().tobytes())
     return digest.hexdigest()
