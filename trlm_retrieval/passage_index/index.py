@@ -4,7 +4,6 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,16 @@ from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.utils.filters import document_matches_filter
 
-from trlm_retrieval.embedder import Embedder, Vectors, shared_embedder
+from trlm_retrieval.embedder import Embedder, shared_embedder
 from trlm_retrieval.errors import PassageIndexError
 from trlm_retrieval.passage_index import files
-from trlm_retrieval.passage_index.bm25 import BM25, K1, B, build_bm25, load_bm25
+from trlm_retrieval.passage_index.bm25 import BM25, load_bm25
 from trlm_retrieval.passage_index.dense import KINDS, DenseIndex, FaissKind, unit
-from trlm_retrieval.passage_index.documents import DocumentWriter, StoredDocuments
-from trlm_retrieval.passage_index.text import indexed_text, words
-from trlm_retrieval.progress import progress_bar, track
+from trlm_retrieval.passage_index.documents import StoredDocuments
+from trlm_retrieval.passage_index.text import words
+from trlm_retrieval.passage_index.writing import check_vector, duplicate, without_duplicates, write
 
 Filters = dict[str, Any]
-
-# Vectors handed to FAISS between two steps of the progress bar.
-_CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -102,9 +98,9 @@ class PassageIndex:
         folder = Path(folder)
         given = shared_embedder(embedder) if isinstance(embedder, str) else embedder
         with files.write_lock(folder):
-            _write(
+            write(
                 folder,
-                _without_duplicates(documents, policy),
+                without_duplicates(documents, policy),
                 given,
                 faiss_kind,
                 tuple(meta_fields_to_embed),
@@ -198,7 +194,7 @@ class PassageIndex:
             vector = self._embedder(snapshot).embed([query or ""])[0]
         else:
             vector = np.asarray(query_embedding, dtype=np.float32)
-        _check_vector(vector, dense.dimension, "the query embedding")
+        check_vector(vector, dense.dimension, "the query embedding")
         ranked = dense.ranked(unit(vector[None, :])[0], top_k, exact=bool(filters))
         return _top(ranked, snapshot.documents, top_k, filters)
 
@@ -231,7 +227,7 @@ class PassageIndex:
         :raises ValueError: as for `build`.
         :raises PassageIndexError: if the index is being written, or can no longer be read.
         """
-        new = {document.id: document for document in _without_duplicates(documents, policy)}
+        new = {document.id: document for document in without_duplicates(documents, policy)}
         written = 0
 
         def merged(old: _Snapshot) -> Iterator[Document]:
@@ -244,7 +240,7 @@ class PassageIndex:
             if policy in (DuplicatePolicy.FAIL, DuplicatePolicy.NONE):
                 for id_ in chosen:
                     if id_ in known:
-                        raise ValueError(_duplicate(id_))
+                        raise ValueError(duplicate(id_))
             written = len(chosen)
             for document in _with_embeddings(old):
                 yield chosen.pop(document.id, document)
@@ -286,7 +282,7 @@ class PassageIndex:
             embedder = self._given_embedder
             if embedder is None and manifest["embedder"] is not None:
                 embedder = shared_embedder(manifest["embedder"]["name"])
-            _write(
+            write(
                 self.folder,
                 change(old),
                 embedder,
@@ -358,116 +354,6 @@ def _read(folder: Path) -> _Snapshot:
     return _read(folder)
 
 
-def _write(
-    folder: Path,
-    documents: Iterable[Document],
-    embedder: Embedder | None,
-    faiss_kind: FaissKind,
-    meta_fields: tuple[str, ...],
-    show_progress: bool,
-) -> None:
-    """Fill a new data folder and put it in the place of the current one."""
-    with files.new_data_folder(folder) as data:
-        vocabulary: dict[str, str] = {}  # one object for each word, however often it occurs
-        counted: list[list[str]] = []
-        brought: dict[int, Vectors] = {}
-        with DocumentWriter(data) as writer:
-            for document in track(documents, "Reading", enabled=show_progress):
-                if not (document.content or "").strip():
-                    raise ValueError(
-                        f"document {document.id!r} has no content: leave it out, or put the text "
-                        "to be found into its content"
-                    )
-                if document.embedding is not None:
-                    brought[len(counted)] = np.asarray(document.embedding, dtype=np.float32)
-                text = indexed_text(document, meta_fields)
-                counted.append([vocabulary.setdefault(word, word) for word in words(text)])
-                writer.write(document)
-        if not counted:
-            raise ValueError("documents is empty: there is nothing to index")
-        bm25 = build_bm25(counted)
-        bm25.save(data)
-        del counted, vocabulary
-        stored = StoredDocuments(data)
-        dense = _build_dense(stored, brought, embedder, faiss_kind, meta_fields, show_progress)
-        if dense is not None:
-            dense.save(data)
-        files.commit(
-            data,
-            {
-                "package_version": version("trlm-retrieval"),
-                "documents": len(stored),
-                "meta_fields_to_embed": list(meta_fields),
-                "bm25": {"library": bm25.library, "k1": K1, "b": B},
-                "faiss": faiss_kind if dense is not None else None,
-                "embedder": None
-                if embedder is None or dense is None
-                else {"name": embedder.name, "dimension": dense.dimension},
-            },
-        )
-
-
-def _build_dense(
-    documents: StoredDocuments,
-    brought: dict[int, Vectors],
-    embedder: Embedder | None,
-    kind: FaissKind,
-    meta_fields: tuple[str, ...],
-    show_progress: bool,
-) -> DenseIndex | None:
-    """Embed the documents that brought no embedding, and index all of them."""
-    missing = [position for position in range(len(documents)) if position not in brought]
-    if embedder is None and not brought:
-        return None
-    if embedder is None and missing:
-        raise ValueError(
-            f"document {documents.ids[missing[0]]!r} has no embedding, as others have: give an "
-            "embedder, or embed all documents or none"
-        )
-    vectors = dict(brought)
-    if embedder is None:
-        dimension = len(next(iter(brought.values())))
-    else:
-        dimension = embedder.dimension
-        if missing:
-            texts = [indexed_text(documents[position], meta_fields) for position in missing]
-            vectors |= zip(missing, embedder.embed(texts, show_progress), strict=True)
-    for position, vector in vectors.items():
-        _check_vector(vector, dimension, f"document {documents.ids[position]!r}")
-    dense = DenseIndex.empty(dimension, kind)
-    with progress_bar("Indexing", len(documents), show_progress) as advance:
-        for start in range(0, len(documents), _CHUNK):
-            positions = range(start, min(start + _CHUNK, len(documents)))
-            dense.append(unit(np.stack([vectors[position] for position in positions])))
-            advance(len(positions))
-    return dense
-
-
-def _without_duplicates(
-    documents: Iterable[Document], policy: DuplicatePolicy
-) -> Iterable[Document]:
-    if policy is DuplicatePolicy.OVERWRITE:
-        return {document.id: document for document in documents}.values()
-    return _first_of_each(documents, policy)
-
-
-def _first_of_each(documents: Iterable[Document], policy: DuplicatePolicy) -> Iterator[Document]:
-    seen: set[str] = set()
-    for document in documents:
-        if document.id not in seen:
-            seen.add(document.id)
-            yield document
-        elif policy is not DuplicatePolicy.SKIP:
-            raise ValueError(_duplicate(document.id))
-
-
-def _duplicate(id_: str) -> str:
-    return (
-        f"the document id {id_!r} comes twice: make the ids unique, or choose the policy SKIP or "
-        "OVERWRITE"
-    )
-
-
 def _with_embeddings(snapshot: _Snapshot) -> Iterator[Document]:
     for position, document in enumerate(snapshot.documents):
         if snapshot.dense is None:
@@ -502,13 +388,3 @@ def _check(query: str | None, top_k: int) -> None:
         raise ValueError("query is empty: give the words to look for")
     if top_k <= 0:
         raise ValueError(f"top_k must be greater than 0, but got {top_k}")
-
-
-def _check_vector(vector: Vectors, dimension: int, whose: str) -> None:
-    if vector.shape != (dimension,):
-        raise ValueError(
-            f"{whose} has an embedding of shape {vector.shape}, and the index takes "
-            f"({dimension},): embed documents and queries with the same model"
-        )
-    if not np.isfinite(vector).all():
-        raise ValueError(f"the embedding of {whose} holds NaN or infinity")
