@@ -28,7 +28,7 @@ _CONVERTED = {
     ".htm": "html",
     ".pdf": "pdf",
 }
-DEFAULT_MAX_CHARACTERS = 1200  # some 200 English words: what a ranker reads without cutting
+DEFAULT_MAX_CHARACTERS = 800  # some 130 English words: what small sentence embedders read whole
 _SEPARATORS = ["\n\n", ".\n", ". ", "\n", " "]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from trlm_retrieval import cli
+from trlm_retrieval.cli.explain import write
 from trlm_retrieval.passage_index import PassageIndex
 
 Run = Callable[..., Any]
@@ -116,11 +117,17 @@ def test_append_needs_an_index(run: Run, tmp_path: Path) -> None:
     fails(run("index", tmp_path / "a.txt", "--append", "--index", tmp_path / "none"), "none")
 
 
-def test_a_page_that_cannot_be_written(run: Run, folder: Path, tiny_lm_folder: Path) -> None:
-    outcome = run(
-        "explain", "generator", "--index", folder, "--model", tiny_lm_folder, "-o", "no/such/p.html"
-    )
-    fails(outcome, "no/such", "No such file or directory")
+@pytest.mark.parametrize(("output", "told"), [("no/such/page.html", "no/such"), (".", "directory")])
+def test_a_page_that_cannot_be_written(run: Run, folder: Path, output: str, told: str) -> None:
+    fails(run("explain", "generator", "--index", folder, "-o", output), told, "--output")
+
+
+def test_a_failed_write_names_the_page_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "page").mkdir()
+    with pytest.raises(OSError, match="directory") as raised:
+        write(tmp_path / "page", "text")
+    assert raised.value.filename == str(tmp_path / "page")
+    assert list(tmp_path.iterdir()) == [tmp_path / "page"]
 
 
 def broken(*_: Any, **__: Any) -> None:
@@ -149,6 +156,21 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(PassageIndex, "build", interrupted)
     (tmp_path / "a.txt").write_text("words")
     assert run("index", tmp_path / "a.txt").code == 130
+
+
+def test_a_reader_that_goes_away_is_no_failure() -> None:
+    program = "from trlm_retrieval.cli import main, _terminal, search; import sys\n"
+    program += "search.working = lambda what: _terminal.out.print('x\\n' * 200_000)\nmain()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "search", "q"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert process.stderr.read() == ""
 
 
 def trlm(*arguments: str) -> subprocess.CompletedProcess[str]:

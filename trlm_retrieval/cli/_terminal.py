@@ -13,8 +13,14 @@ from rich.console import Console
 
 NOTHING_FOUND = 3
 
-out = Console(highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # `run` answers it; rich would exit as if something had failed
+
+
+out = _Console(highlight=False)
+err = _Console(stderr=True, highlight=False)
 
 IndexOption = Annotated[
     Path,
@@ -34,7 +40,12 @@ ModelOption = Annotated[
 TopKOption = Annotated[int, typer.Option("--top-k", "-k", min=1, help="Passages to show.")]
 CandidatesOption = Annotated[
     int,
-    typer.Option("--candidates", "-c", min=1, help="Passages of the first stage to rerank."),
+    typer.Option(
+        "--candidates",
+        "-c",
+        min=1,
+        help="Passages of the first stage to rerank: more may find more, and take longer.",
+    ),
 ]
 
 
@@ -52,7 +63,7 @@ QuestionArgument = Annotated[
     ),
 ]
 DEFAULT_INDEX = Path("trlm-index")
-DEFAULT_CANDIDATES = 100
+DEFAULT_CANDIDATES = 20
 
 
 def print_json(value: Any) -> None:

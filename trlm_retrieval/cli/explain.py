@@ -26,7 +26,8 @@ from trlm_retrieval.cli._terminal import (
 def explain(
     question: QuestionArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The page to write.", metavar="FILE")
+        Path,
+        typer.Option("--output", "-o", help="The page to write.", metavar="FILE", dir_okay=False),
     ] = Path("explain.html"),
     index: IndexOption = DEFAULT_INDEX,
     model: ModelOption = None,
@@ -46,6 +47,8 @@ def explain(
 
     * `trlm explain "when is a generator closed" --output closed.html --top-k 10`
     """
+    if not output.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
     with working("Loading"):
         from trlm_retrieval.cli._ranking import Searcher
         from trlm_retrieval.cli.search import as_data
@@ -75,5 +78,7 @@ def write(path: Path, text: str) -> None:
     try:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -73,7 +73,7 @@ def index(
         typer.Option(
             min=1, help="Cut longer documents into passages of at most this many characters."
         ),
-    ] = 1200,
+    ] = 800,
     append: Annotated[
         bool, typer.Option("--append", help="Add to the index, replacing what has the same id.")
     ] = False,
