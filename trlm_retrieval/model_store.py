@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from filelock import FileLock
 from platformdirs import user_cache_dir
@@ -240,7 +240,8 @@ def _convert_gguf(file: Path) -> None:
     )
     settings = quantized.config.to_dict()
     settings.pop("quantization_config", None)
-    plain = type(quantized)(type(quantized.config)(**settings)).to(half)
+    plain: Any = type(quantized)(type(quantized.config)(**settings))
+    plain = plain.to(half)
     plain.load_state_dict({k: v.to(half) for k, v in quantized.state_dict().items()})
     plain.save_pretrained(folder)
     AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(folder)

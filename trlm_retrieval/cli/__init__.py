@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from trlm_retrieval import __version__
-from trlm_retrieval.cli import _terminal, demo, explain, index, models, search
+from trlm_retrieval.cli import _terminal, demo, evaluate, explain, index, models, search
 from trlm_retrieval.errors import TRLMError
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -31,6 +31,7 @@ app.command()(search.search)
 app.command()(explain.explain)
 app.command()(demo.demo)
 app.add_typer(models.app, name="models")
+app.add_typer(evaluate.app, name="eval")
 
 
 def _print_version(wanted: bool) -> None:

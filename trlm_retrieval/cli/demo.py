@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 QUESTIONS = (
     "how does the with statement call enter and exit",
-    "why do two calls share the list I gave as default argument",
-    "in which order are the parts of an assignment evaluated",
-    "what does the generator do when it is closed early",
+    "UnboundLocalError when I assign to a variable that exists outside the function",
+    "why does my default list argument keep its old values between calls",
+    "what values count as false in an if",
 )
 DEFAULT_RANKER = "smollm2-135m"
 _SHOWN = 3
@@ -43,7 +43,7 @@ def demo(
     model: ModelOption = None,
     candidates: Annotated[
         int, typer.Option("--candidates", "-c", min=_SHOWN, help="Passages to rerank.")
-    ] = 20,
+    ] = 12,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch the models, index the Python reference, answer some questions.

@@ -5,8 +5,18 @@ Importing this package lets Haystack's ``Pipeline.loads`` create its components 
 
 from haystack.core.serialization import allow_deserialization_module
 
+from trlm_retrieval.components.bm25_retriever import BM25Retriever
+from trlm_retrieval.components.faiss_retriever import FAISSRetriever
+from trlm_retrieval.components.local_chat_generator import LocalChatGenerator
+from trlm_retrieval.components.passage_index_writer import PassageIndexWriter
 from trlm_retrieval.components.trlm_ranker import TRLMRanker
 
 allow_deserialization_module("trlm_retrieval.components")
 
-__all__ = ["TRLMRanker"]
+__all__ = [
+    "BM25Retriever",
+    "FAISSRetriever",
+    "LocalChatGenerator",
+    "PassageIndexWriter",
+    "TRLMRanker",
+]

@@ -68,6 +68,7 @@ class LocalChatGenerator:
             )
             generator.warm_up()
             # The checkpoint's own length limit would contradict max_new_tokens.
+            assert generator.pipeline is not None
             generator.pipeline.model.generation_config.max_length = None
             self._generator = generator
 

@@ -15,6 +15,9 @@ _LEVELS = 127
 class Int8Linear(torch.nn.Module):
     """A linear layer with int8 weights and activations, float32 in and out."""
 
+    weight: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach().float()

@@ -210,7 +210,7 @@ def _fetch(
     heads = config.num_key_value_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     nothing = torch.empty(config.num_hidden_layers, 2, heads, 0, width)
-    return [nothing if (state := found[key]) is None else state for key in keys]
+    return [nothing if (kept := found[key]) is None else kept for key in keys]
 
 
 def _score_rows(

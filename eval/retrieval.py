@@ -1,0 +1,249 @@
+"""Retrieval: first stages, their fusion, and what reranking by likelihood makes of it."""
+
+import hashlib
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from haystack import Document
+from haystack.components.joiners import DocumentJoiner
+
+from trlm_retrieval.combination import combine
+from trlm_retrieval.components.trlm_ranker import passage_text
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.passage_index import PassageIndex
+from trlm_retrieval.progress import progress_bar
+
+from .dataset import RetrievalDataset
+from .measures import MAIN_MEASURE, PerQuery, per_query
+from .result import Result, summarise
+from .runs import Run
+from .score_cache import Score, ScoreCache
+
+SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default")
+EMBEDDER = "minilm"
+
+Scores = dict[str, dict[str, Score]]
+
+
+@dataclass
+class RetrievalEvaluation:
+    """A result with the runs behind it."""
+
+    result: Result
+    runs: dict[str, Run]
+    dataset: RetrievalDataset
+    likelihoods: dict[str, Scores] = field(default_factory=dict)
+
+
+def sample_queries(dataset: RetrievalDataset, number: int | None, seed: int) -> RetrievalDataset:
+    """The collection with ``number`` of its judged queries, drawn without replacement.
+
+    :raises DataError: if the number is not positive.
+    """
+    if number is None or number >= len(dataset.queries):
+        return dataset
+    if number <= 0:
+        raise DataError(f"--queries must be positive, not {number}")
+    drawn = random.Random(seed).sample(sorted(dataset.queries), number)
+    return RetrievalDataset(
+        dataset.name,
+        dataset.documents,
+        {query: dataset.queries[query] for query in drawn},
+        {query: dataset.qrels[query] for query in drawn},
+        list(dataset.warnings),
+    )
+
+
+def evaluate_retrieval(
+    dataset: RetrievalDataset,
+    lm: TimeReversedLM | None,
+    model: str,
+    systems: Sequence[str] = SYSTEMS,
+    top_k: int = 100,
+    max_passage_tokens: int | None = 512,
+    cache_folder: Path = Path(".trlm-eval"),
+    first_stage_run: Run | None = None,
+    show_progress: bool = False,
+) -> RetrievalEvaluation:
+    """Evaluate systems on a collection.
+
+    :param lm: the model; None where no system needs one.
+    :param model: its name, for the result.
+    :param systems: names out of :data:`SYSTEMS`.
+    :param top_k: candidates that are reranked.
+    :param first_stage_run: reranked instead of a search; then ``fusion`` is this run.
+    :raises DataError: if a system is unknown, or the run fits no query.
+    """
+    unknown = [name for name in systems if name not in SYSTEMS]
+    if unknown:
+        raise DataError(f"unknown system {unknown[0]!r}; there are {', '.join(SYSTEMS)}")
+    warnings = list(dataset.warnings)
+    seconds: dict[str, float] = {}
+    runs: dict[str, Run] = {}
+    texts = {document.id: passage_text(document) for document in dataset.documents}
+    if first_stage_run is not None:
+        runs["fusion"] = _given_run(first_stage_run, dataset, texts, top_k, warnings)
+    else:
+        runs.update(_search(dataset, top_k, cache_folder, seconds, show_progress))
+    candidates = runs["fusion"]
+    evaluation_scores: dict[str, Scores] = {}
+    counts: dict[str, int] = {}
+    for name, direction in (("reverse", None), ("forward", "forward")):
+        wanted = {"reverse", "default"} if name == "reverse" else {"forward"}
+        if not wanted & set(systems):
+            continue
+        if lm is None:
+            raise DataError(f"system {name!r} needs a model")
+        template = lm.template(direction)
+        pairs = [(query, doc) for query, found in candidates.items() for doc in found]
+        cache = ScoreCache(cache_folder / "scores.sqlite")
+        with (
+            _timed(seconds, name),
+            progress_bar(f"Scoring {name}", len(pairs), show_progress) as advance,
+        ):
+            scores, computed = cache.score(
+                lm,
+                [(dataset.queries[query], texts[doc]) for query, doc in pairs],
+                template,
+                max_passage_tokens,
+                advance,
+            )
+        counts[name] = computed
+        by_query: Scores = {query: {} for query in candidates}
+        for (query, doc), score in zip(pairs, scores, strict=True):
+            by_query[query][doc] = score
+        evaluation_scores[name] = by_query
+        cut = sum(score.cut_tokens > 0 for score in scores)
+        if cut:
+            warnings.append(f"{name}: {cut} of {len(scores)} passages were cut to fit")
+    if "reverse" in evaluation_scores:
+        reverse = evaluation_scores["reverse"]
+        runs["reverse"] = {q: {d: s.sum for d, s in found.items()} for q, found in reverse.items()}
+        runs["default"] = {
+            query: dict(
+                zip(
+                    found,
+                    combine(
+                        list(candidates[query].values()), [score.sum for score in found.values()]
+                    ).tolist(),
+                    strict=True,
+                )
+            )
+            for query, found in reverse.items()
+        }
+    if "forward" in evaluation_scores:
+        forward = evaluation_scores["forward"]
+        runs["forward"] = {q: {d: s.mean for d, s in found.items()} for q, found in forward.items()}
+        runs["forward_sum"] = {
+            q: {d: s.sum for d, s in found.items()} for q, found in forward.items()
+        }
+    shown = {*systems, "fusion", *(["forward_sum"] if "forward" in systems else [])}
+    runs = {name: run for name, run in runs.items() if name in shown}
+    found: dict[str, PerQuery] = {name: per_query(run, dataset.qrels) for name, run in runs.items()}
+    silent = [query for query in dataset.qrels if not candidates.get(query)]
+    if silent:
+        warnings.append(f"{len(silent)} queries found nothing and count 0")
+    comparisons = [(name, "fusion") for name in found if name != "fusion"]
+    result = summarise(
+        dataset.name,
+        model,
+        found,
+        MAIN_MEASURE,
+        [*comparisons, ("reverse", "forward")],
+        {name: round(value, 3) for name, value in seconds.items()},
+        {
+            "top_k": top_k,
+            "max_passage_tokens": max_passage_tokens,
+            "documents": len(dataset.documents),
+            "pairs_scored": counts,
+            "first_stage": "given run" if first_stage_run is not None else f"BM25 + {EMBEDDER}",
+        },
+        warnings,
+    )
+    return RetrievalEvaluation(result, runs, dataset, evaluation_scores)
+
+
+def _given_run(
+    given: Run,
+    dataset: RetrievalDataset,
+    texts: dict[str, str],
+    top_k: int,
+    warnings: list[str],
+) -> Run:
+    run: Run = {}
+    unknown = 0
+    for query in dataset.queries:
+        found = given.get(query, {})
+        known = {doc: score for doc, score in found.items() if doc in texts}
+        unknown += len(found) - len(known)
+        best = sorted(known.items(), key=lambda item: -item[1])[:top_k]
+        if best:
+            run[query] = dict(best)
+    if not run:
+        raise DataError("the run holds no query of this collection; is it for another one?")
+    if unknown:
+        warnings.append(f"{unknown} documents of the run are not in the corpus and are left out")
+    lacking = len(dataset.queries) - len(run)
+    if lacking:
+        warnings.append(f"the run lacks {lacking} of {len(dataset.queries)} queries")
+    return run
+
+
+def _search(
+    dataset: RetrievalDataset,
+    top_k: int,
+    cache_folder: Path,
+    seconds: dict[str, float],
+    show_progress: bool,
+) -> dict[str, Run]:
+    with _timed(seconds, "index"):
+        index = _open_index(dataset, cache_folder, show_progress)
+    found: dict[str, dict[str, list[Document]]] = {}
+    for name, search in (("bm25", index.search_bm25), ("dense", index.search_dense)):
+        with (
+            _timed(seconds, name),
+            progress_bar(f"Searching {name}", len(dataset.queries), show_progress) as advance,
+        ):
+            found[name] = {}
+            for query, text in dataset.queries.items():
+                found[name][query] = search(text, top_k=top_k)
+                advance(1)
+    joiner = DocumentJoiner(join_mode="reciprocal_rank_fusion", top_k=top_k)
+    with _timed(seconds, "fusion"):
+        found["fusion"] = {
+            query: joiner.run([found["bm25"][query], found["dense"][query]])["documents"]
+            for query in dataset.queries
+        }
+    return {
+        name: {
+            query: {document.id: document.score or 0.0 for document in documents}
+            for query, documents in by_query.items()
+            if documents
+        }
+        for name, by_query in found.items()
+    }
+
+
+def _open_index(dataset: RetrievalDataset, cache_folder: Path, show_progress: bool) -> PassageIndex:
+    digest = hashlib.sha256(EMBEDDER.encode())
+    for document in dataset.documents:
+        text = f"\0{document.id}\0{passage_text(document)}"
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    folder = cache_folder / "indexes" / digest.hexdigest()[:16]
+    if folder.exists():
+        return PassageIndex.open(folder)
+    return PassageIndex.build(
+        folder, dataset.documents, embedder=EMBEDDER, show_progress=show_progress
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start

@@ -1,0 +1,44 @@
+"""Run files in TREC format: ``query Q0 document rank score tag``, one line a retrieved document."""
+
+from pathlib import Path
+
+from trlm_retrieval.errors import DataError
+
+Run = dict[str, dict[str, float]]
+
+
+def write_run(path: Path, run: Run, tag: str) -> None:
+    """Write a run, best documents first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as out:
+        for query, scores in run.items():
+            ranked = sorted(scores.items(), key=lambda item: -item[1])
+            for rank, (document, score) in enumerate(ranked, start=1):
+                out.write(f"{query} Q0 {document} {rank} {score:.6f} {tag}\n")
+
+
+def read_run(path: Path) -> Run:
+    """Read a run.
+
+    :raises DataError: if the file is missing, a line is malformed, or a document stands twice.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; give a run file in TREC format")
+    run: Run = {}
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                query, _, document, _, score, _ = line.split()
+                value = float(score)
+            except ValueError as error:
+                raise DataError(
+                    f"{path}, line {number}: needs six columns, query Q0 document rank score tag"
+                ) from error
+            if document in run.setdefault(query, {}):
+                raise DataError(f"{path}, line {number}: {document!r} stands twice for {query!r}")
+            run[query][document] = value
+    if not run:
+        raise DataError(f"{path} holds no line")
+    return run

@@ -1,0 +1,108 @@
+"""Scores kept on disk, so that a killed evaluation goes on and other combinations cost nothing."""
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.lm import Likelihood, PassageStates, Template, TimeReversedLM
+from trlm_retrieval.lm.likelihood import Progress
+
+_PAIRS_A_COMMIT = 400
+_STATE_BYTES = 512 * 1024**2
+
+
+class Score(NamedTuple):
+    """What is kept of a likelihood: sum in nats, number of target tokens, passage tokens cut."""
+
+    sum: float
+    tokens: int
+    cut_tokens: int
+
+    @property
+    def mean(self) -> float:
+        """Nats per token."""
+        return self.sum / self.tokens if self.tokens else 0.0
+
+
+class ScoreCache:
+    """An SQLite file of scores, keyed by model fingerprint, template, cut, query and passage.
+
+    :param path: the file; its folder is made if it is not there.
+    :raises DataError: if the file is something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path)
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS scores "
+                "(key BLOB PRIMARY KEY, sum REAL, tokens INTEGER, cut INTEGER) WITHOUT ROWID"
+            )
+        except sqlite3.DatabaseError as error:
+            raise DataError(f"{path} is not a score cache ({error}); delete it") from error
+
+    def score(
+        self,
+        lm: TimeReversedLM,
+        pairs: Sequence[tuple[str, str]],
+        template: Template,
+        max_passage_tokens: int | None,
+        progress: Progress,
+    ) -> tuple[list[Score], int]:
+        """Scores of (query, passage) pairs, and how many of them had to be computed.
+
+        Pairs are scored passage by passage, so that all queries of a passage share its states;
+        what is done is written every few hundred pairs.
+        """
+        scope = f"{lm.fingerprint}|{template}|{max_passage_tokens}"
+        keys = [_key(scope, query, passage) for query, passage in pairs]
+        known = self._get(keys)
+        missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
+        progress(len(pairs) - len(missing))
+        ordered = sorted(missing, key=lambda key: (len(missing[key][1]), missing[key][1]))
+        states = PassageStates(_STATE_BYTES) if template.scores_query else None
+        for start in range(0, len(ordered), _PAIRS_A_COMMIT):
+            chunk = ordered[start : start + _PAIRS_A_COMMIT]
+            found = lm.score(
+                [missing[key] for key in chunk],
+                template,
+                max_passage_tokens=max_passage_tokens,
+                states=states,
+                progress=progress,
+            )
+            fresh = {key: _kept(likelihood) for key, likelihood in zip(chunk, found, strict=True)}
+            with self._connection:
+                self._connection.executemany(
+                    "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
+                    [(key, *score) for key, score in fresh.items()],
+                )
+            known.update(fresh)
+        return [known[key] for key in keys], len(missing)
+
+    def _get(self, keys: Sequence[bytes]) -> dict[bytes, Score]:
+        known: dict[bytes, Score] = {}
+        for start in range(0, len(keys), 500):
+            chunk = keys[start : start + 500]
+            marks = ",".join("?" * len(chunk))
+            rows = self._connection.execute(
+                f"SELECT key, sum, tokens, cut FROM scores WHERE key IN ({marks})", chunk
+            )
+            known.update({key: Score(*values) for key, *values in rows})
+        return known
+
+
+def _kept(likelihood: Likelihood) -> Score:
+    return Score(likelihood.sum, len(likelihood), likelihood.cut_tokens)
+
+
+def _key(scope: str, query: str, passage: str) -> bytes:
+    digest = hashlib.sha256()
+    for part in (scope, query, passage):
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.digest()

@@ -1,0 +1,144 @@
+"""``trlm eval``: offline evaluation, with intervals, tests, run files and a report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from trlm_retrieval.cli._terminal import err, out, working
+
+if TYPE_CHECKING:
+    from trlm_retrieval.eval.result import Result
+
+app = typer.Typer(
+    help="Evaluate offline, with intervals, tests and a report.", no_args_is_help=True
+)
+
+DEFAULT_CACHE = Path(".trlm-eval")
+
+DataOption = Annotated[
+    str, typer.Option("--data", help="A BEIR folder, a hub id, or `demo`.", show_default=False)
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Name, folder, .gguf file or hub id of the model.")
+]
+DtypeOption = Annotated[
+    str | None,
+    typer.Option("--dtype", help="float32, bfloat16, float16 or int8; by default what suits."),
+]
+JsonFileOption = Annotated[
+    Path | None, typer.Option("--json", help="Write the result to this file.")
+]
+CacheOption = Annotated[
+    Path, typer.Option("--cache-dir", help="Where indexes and scores are kept for the next run.")
+]
+
+
+@app.command()
+def retrieval(
+    data: DataOption,
+    model: ModelOption = "smollm2-135m",
+    split: Annotated[str, typer.Option(help="Which judgements.")] = "test",
+    top_k: Annotated[int, typer.Option(min=1, help="Candidates to rerank.")] = 100,
+    queries: Annotated[
+        int | None, typer.Option(min=1, help="Draw this many of the judged queries.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
+    systems: Annotated[
+        str, typer.Option(help="Comma-separated systems.")
+    ] = "bm25,dense,fusion,forward,reverse,default",
+    dtype: DtypeOption = None,
+    max_passage_tokens: Annotated[
+        int, typer.Option(min=1, help="Longer passages are cut, and the cut is counted.")
+    ] = 512,
+    first_stage_run: Annotated[
+        Path | None,
+        typer.Option(help="Rerank this TREC run instead of searching; `fusion` is then this run."),
+    ] = None,
+    json_file: JsonFileOption = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Write each system's run here, in TREC format.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report.")] = None,
+    cache_dir: CacheOption = DEFAULT_CACHE,
+) -> None:
+    """Evaluate BM25, dense, fusion, and reranking by P(passage | query) and P(query | passage).
+
+    A killed evaluation goes on where it was: scores are kept in the cache folder.
+
+    Examples:
+
+    * `trlm eval retrieval --data demo --report demo.html`
+
+    * `trlm eval retrieval --data BeIR/scifact --queries 50 --json out.json`
+    """
+    with working("Loading"):
+        from trlm_retrieval.eval.dataset import load_dataset
+        from trlm_retrieval.eval.retrieval import evaluate_retrieval, sample_queries
+        from trlm_retrieval.eval.runs import read_run, write_run
+        from trlm_retrieval.lm import TimeReversedLM
+
+        names = [name.strip() for name in systems.split(",") if name.strip()]
+        dataset = sample_queries(load_dataset(data, split), queries, seed)
+        run = read_run(first_stage_run) if first_stage_run else None
+        needs_model = {"forward", "reverse", "default"} & set(names)
+        lm = TimeReversedLM.from_pretrained(model, dtype=dtype) if needs_model else None
+    evaluation = evaluate_retrieval(
+        dataset,
+        lm,
+        model,
+        names,
+        top_k,
+        max_passage_tokens,
+        cache_dir,
+        run,
+        show_progress=True,
+    )
+    evaluation.result.settings |= {
+        "split": split,
+        "seed": seed if queries else None,
+        "dtype": dtype,
+    }
+    if run_dir is not None:
+        for name, found in evaluation.runs.items():
+            write_run(run_dir / f"{name}.trec", found, name)
+    if report is not None:
+        from trlm_retrieval.eval.report import write_report
+
+        write_report(report, evaluation, lm)
+    finish(evaluation.result, json_file)
+
+
+def finish(result: "Result", json_file: Path | None) -> None:
+    """Print a result as a table and its warnings, and write it where asked."""
+    out.print(_table(result))
+    for test in result.tests.values():
+        out.print(
+            f"{test.system} vs {test.baseline}: {test.measure} {test.difference:+.3f}, "
+            f"p = {test.p:.4f} (paired randomisation test, Holm-corrected)"
+        )
+    for warning in result.warnings:
+        err.print(f"note: {warning}", style="yellow")
+    if json_file is not None:
+        result.write_json(json_file)
+        err.print(f"wrote {json_file}", soft_wrap=True)
+
+
+def _table(result: "Result") -> Table:
+    measures = list(next(iter(result.systems.values())))
+    title = f"{result.data}: {result.queries} queries, {result.model}"
+    table = Table("system", *measures, title=title, title_justify="left")
+    best = {
+        measure: max(found[measure].mean for found in result.systems.values())
+        for measure in measures
+    }
+    for name, found in result.systems.items():
+        cells = []
+        for measure, value in found.items():
+            style = "bold" if value.mean == best[measure] else "none"
+            cells.append(
+                f"[{style}]{value.mean:.3f}[/{style}] [dim]{value.low:.3f}–{value.high:.3f}[/dim]"
+            )
+        table.add_row(name, *cells)
+    return table
