@@ -92,4 +92,4 @@ def summarise(
         for key, (system, baseline) in pairs.items()
     }
     number = len(next(iter(values.values())))
-    return Result(data, units, model, systems, tests, seconds, per_query, settings, list(warnings))
+    return Result(data, number, model, systems, tests, seconds, per_query, settings, list(warnings))

@@ -27,6 +27,8 @@ from .score_cache import Score, ScoreCache
 SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default")
 EMBEDDER = "minilm"
 
+_ROWS = ("bm25", "dense", "fusion", "forward_sum", "forward", "reverse", "default")
+
 Scores = dict[str, dict[str, Score]]
 
 
@@ -143,7 +145,7 @@ def evaluate_retrieval(
             q: {d: s.sum for d, s in found.items()} for q, found in forward.items()
         }
     shown = {*systems, "fusion", *(["forward_sum"] if "forward" in systems else [])}
-    runs = {name: run for name, run in runs.items() if name in shown}
+    runs = {name: runs[name] for name in _ROWS if name in runs and name in shown}
     found: dict[str, PerQuery] = {name: per_query(run, dataset.qrels) for name, run in runs.items()}
     silent = [query for query in dataset.qrels if not candidates.get(query)]
     if silent:

@@ -1,15 +1,38 @@
 """Tiny models and texts, made on the spot: the default tests download nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trlm_retrieval.lm import TimeReversedLM
+
+
+class WordEmbedder:
+    """An embedder of no weights: hashes words into 16 numbers."""
+
+    name = "words"
+    dimension = 16
+
+    def embed(self, texts: Sequence[str], show_progress: bool = False) -> np.ndarray:
+        vectors = np.full((len(texts), self.dimension), 0.01, dtype=np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for word in text.lower().split():
+                row[crc32(word.encode()) % self.dimension] += 1
+        return vectors
+
+
+@pytest.fixture(scope="session")
+def word_embedder() -> WordEmbedder:
+    """An embedder that needs no download."""
+    return WordEmbedder()
+
 
 SAMPLE = (
     "The with statement wraps a block with methods defined by a context manager. "

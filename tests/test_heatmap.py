@@ -94,6 +94,16 @@ def test_the_colour_follows_the_gain(tiny_lm: TimeReversedLM) -> None:
     assert shades == sorted(shades)
 
 
+def test_a_long_title_keeps_both_ends(tiny_lm: TimeReversedLM) -> None:
+    title = "Execution model › Naming and binding › Resolution of names"
+    documents = [Document(id="d", content="Names.", score=1.0, meta={"title": title})]
+    ranked = TRLMRanker(model=tiny_lm, explain=True).run(query=QUERY, documents=documents)
+    page = heat_map(QUERY, ranked["documents"])
+    [_, [shown, *_]] = Page(page).rows
+    assert shown == "1Execution … › Resolution of names"
+    assert f'title="{title}"' in page
+
+
 def test_cut_passages_say_so(make_tiny_lm: object) -> None:
     lm = make_tiny_lm("reverse", max_context=64)  # type: ignore[operator]
     document = Document(id="long", content="Values one at a time. " * 20, score=1.0)

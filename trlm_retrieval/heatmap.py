@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 
 from trlm_retrieval.snippets import marked, printable, query_pattern
 
+_TITLE = 36  # characters of a title in the table
 _CLIP = 95.0  # percentile of |gain| that gets the full colour, so that one outlier pales nothing
 
 
@@ -54,6 +55,14 @@ class Row:
     cut_tokens: int
     cells: list[Cell]
     passage: list[tuple[str, bool]]
+
+    @property
+    def short_title(self) -> str:
+        """The title's beginning and end: headings differ at their end, names at their beginning."""
+        if len(self.title) <= _TITLE:
+            return self.title
+        head, tail = self.title[: _TITLE // 3], self.title[-_TITLE * 2 // 3 :]
+        return f"{head.rpartition(' ')[0] or head} … {tail.partition(' ')[2] or tail}"
 
     @property
     def climbed(self) -> int:

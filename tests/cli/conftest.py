@@ -1,32 +1,16 @@
 """Commands run in this process, over a tiny index, a tiny model and an embedder of no weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
+from typing import Any
 
-import numpy as np
 import pytest
 from haystack import Document
 
 from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.passage_index import PassageIndex
 from trlm_retrieval.passage_index import index as index_module
-
-
-class WordEmbedder:
-    """Hashes words into 16 numbers."""
-
-    name = "words"
-    dimension = 16
-
-    def embed(self, texts: Sequence[str], show_progress: bool = False) -> np.ndarray:
-        vectors = np.full((len(texts), self.dimension), 0.01, dtype=np.float32)
-        for row, text in zip(vectors, texts, strict=True):
-            for word in text.lower().split():
-                row[crc32(word.encode()) % self.dimension] += 1
-        return vectors
-
 
 DOCUMENTS = [
     Document(
@@ -53,8 +37,8 @@ Run = Callable[..., Outcome]
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(index_module, "shared_embedder", lambda name: WordEmbedder())
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word_embedder: Any) -> None:
+    monkeypatch.setattr(index_module, "shared_embedder", lambda name: word_embedder)
     monkeypatch.delenv("TRLM_INDEX", raising=False)
     monkeypatch.delenv("TRLM_DEBUG", raising=False)
     monkeypatch.setenv("TRLM_CACHE", str(tmp_path / "cache"))
@@ -76,7 +60,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, word_embedder: Any) -> Path:
     """The folder of an index of four documents."""
-    PassageIndex.build(tmp_path / "index", DOCUMENTS, embedder=WordEmbedder())
+    PassageIndex.build(tmp_path / "index", DOCUMENTS, embedder=word_embedder)
     return tmp_path / "index"

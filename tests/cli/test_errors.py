@@ -201,7 +201,7 @@ def test_help_waits_for_no_library() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert finished.returncode == 0, finished.stderr
-    for command in ("index", "search", "explain", "demo", "models"):
+    for command in ("index", "search", "explain", "demo", "models", "eval"):
         assert command in finished.stdout
 
 

@@ -113,11 +113,10 @@ def retrieval(
 def finish(result: "Result", json_file: Path | None) -> None:
     """Print a result as a table and its warnings, and write it where asked."""
     out.print(_table(result))
-    for test in result.tests.values():
-        out.print(
-            f"{test.system} vs {test.baseline}: {test.measure} {test.difference:+.3f}, "
-            f"p = {test.p:.4f} (paired randomisation test, Holm-corrected)"
-        )
+    for key, test in result.tests.items():
+        out.print(f"{key}: {test.measure} {test.difference:+.3f}, p = {test.p:.4f}")
+    if result.tests:
+        out.print("p from paired randomisation tests, Holm-corrected", style="dim")
     for warning in result.warnings:
         err.print(f"note: {warning}", style="yellow")
     if json_file is not None:
@@ -137,8 +136,9 @@ def _table(result: "Result") -> Table:
         cells = []
         for measure, value in found.items():
             style = "bold" if value.mean == best[measure] else "none"
-            cells.append(
-                f"[{style}]{value.mean:.3f}[/{style}] [dim]{value.low:.3f}–{value.high:.3f}[/dim]"
-            )
+            cell = f"[{style}]{value.mean:.3f}[/{style}]"
+            if measure == measures[0]:
+                cell += f" [dim]{value.low:.3f}–{value.high:.3f}[/dim]"
+            cells.append(cell)
         table.add_row(name, *cells)
     return table

@@ -1,0 +1,95 @@
+"""Measures, intervals and tests."""
+
+import ir_measures
+import numpy as np
+import pytest
+from haystack import Document
+from haystack.components.evaluators import DocumentNDCGEvaluator
+
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.eval.measures import MEASURES, estimate, holm, paired_test, per_query
+from trlm_retrieval.eval.runs import read_run, write_run
+
+QRELS = {"q1": {"a": 2, "b": 1}, "q2": {"c": 1}, "q3": {"d": 1}}
+RUN = {"q1": {"b": 3.0, "x": 2.0, "a": 1.0}, "q2": {"c": 5.0}}
+
+
+def test_per_query_agrees_with_ir_measures_and_counts_silent_queries_as_zero():
+    found = per_query(RUN, QRELS)
+    expected = ir_measures.calc_aggregate(list(MEASURES), QRELS, RUN)
+    for measure in MEASURES:
+        values = found[str(measure)]
+        assert set(values) == set(QRELS)
+        assert values["q3"] == 0.0
+        assert sum(values.values()) / 3 == pytest.approx(expected[measure])
+
+
+def test_haystack_evaluator_agrees():
+    """Haystack's nDCG reads a relevant document's score as its grade, over the whole ranking."""
+    query, run = QRELS["q1"], sorted(RUN["q1"], key=RUN["q1"].get, reverse=True)
+    relevant = [Document(id=d, content=d, score=grade) for d, grade in query.items()]
+    retrieved = [Document(id=d, content=d) for d in run]
+    theirs = DocumentNDCGEvaluator().run([relevant], [retrieved])["score"]
+    assert per_query(RUN, QRELS)["nDCG@10"]["q1"] == pytest.approx(theirs)
+
+
+def test_interval_holds_the_mean_and_narrows_with_more_queries():
+    generator = np.random.default_rng(3)
+    few, many = generator.random(20), generator.random(2000)
+    for values in (few, many):
+        found = estimate(values)
+        assert found.low < found.mean < found.high
+        assert found.mean == pytest.approx(values.mean())
+    assert estimate(many).high - estimate(many).low < estimate(few).high - estimate(few).low
+    deviation = few.std(ddof=1) / np.sqrt(len(few))
+    assert estimate(few).high - estimate(few).low == pytest.approx(3.92 * deviation, rel=0.15)
+
+
+def test_paired_test_sees_a_difference_and_no_difference():
+    generator = np.random.default_rng(5)
+    base = generator.random(60)
+    assert paired_test(base + 0.1, base) < 0.001
+    assert paired_test(base + generator.normal(0, 0.2, 60), base) > 0.01
+    assert paired_test(base, base) == 1.0
+
+
+def test_paired_test_agrees_with_the_exact_one():
+    differences = [0.3, 0.1, -0.05, 0.2, 0.15, 0.02]
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1).T
+    exact = (abs(signs @ differences) >= abs(sum(differences)) - 1e-12).mean()
+    assert paired_test(differences, [0.0] * 6) == pytest.approx(exact, abs=0.01)
+
+
+def test_holm():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx(
+        {"a": 0.03, "c": 0.06, "b": 0.06}
+    )
+    assert holm({"a": 0.9, "b": 0.8}) == {"b": 1.0, "a": 1.0}
+
+
+def test_runs_survive_a_round_trip(tmp_path):
+    write_run(tmp_path / "sub" / "r.trec", RUN, "tag")
+    assert read_run(tmp_path / "sub" / "r.trec") == RUN
+    first = (tmp_path / "sub" / "r.trec").read_text().splitlines()[0]
+    assert first == "q1 Q0 b 1 3.000000 tag"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("q Q0 d 1 0.5\n", "line 1"),
+        ("q Q0 d 1 0.5 t\nq Q0 e 2 high t\n", "line 2"),
+        ("q Q0 d 1 0.5 t\nq Q0 d 2 0.4 t\n", "'d' stands twice"),
+        ("", "holds no line"),
+    ],
+)
+def test_malformed_runs(tmp_path, text, message):
+    path = tmp_path / "bad.trec"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_run(path)
+
+
+def test_a_missing_run(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        read_run(tmp_path / "none.trec")

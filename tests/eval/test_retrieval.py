@@ -1,0 +1,220 @@
+"""Retrieval evaluation from end to end, with a tiny random model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import ir_measures
+import pytest
+
+from trlm_retrieval.cli import run as run_cli
+from trlm_retrieval.combination import combine
+from trlm_retrieval.components.trlm_ranker import TRLMRanker
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.eval.dataset import load_dataset
+from trlm_retrieval.eval.retrieval import SYSTEMS, evaluate_retrieval
+from trlm_retrieval.eval.runs import read_run, write_run
+from trlm_retrieval.eval.score_cache import ScoreCache
+
+
+@pytest.fixture
+def evaluation(beir, tiny_lm, tmp_path):
+    return evaluate_retrieval(
+        load_dataset(str(beir)), tiny_lm, "tiny", top_k=4, cache_folder=tmp_path / "cache"
+    )
+
+
+def test_every_system_is_measured_and_tested(evaluation):
+    result = evaluation.result
+    assert set(result.systems) == {*SYSTEMS, "forward_sum"}
+    for found in result.systems.values():
+        assert set(found) == {"nDCG@10", "RR@10", "AP", "R@100", "P@5"}
+    assert "reverse vs forward" in result.tests and "default vs fusion" in result.tests
+    assert result.settings["pairs_scored"] == {"reverse": 12, "forward": 12}
+
+
+def test_reverse_and_forward_are_what_the_model_says(evaluation, tiny_lm):
+    dataset = evaluation.dataset
+    texts = {
+        d.id: "\n".join(filter(None, [d.meta.get("title"), d.content])) for d in dataset.documents
+    }
+    for query, found in evaluation.runs["reverse"].items():
+        for document, score in found.items():
+            pair = [(dataset.queries[query], texts[document])]
+            assert score == pytest.approx(tiny_lm.score(pair)[0].sum, abs=1e-3)
+            forward = tiny_lm.score(pair, "forward")[0]
+            assert evaluation.runs["forward"][query][document] == pytest.approx(
+                forward.mean, abs=1e-3
+            )
+            assert evaluation.runs["forward_sum"][query][document] == pytest.approx(
+                forward.sum, abs=1e-3
+            )
+
+
+def test_default_is_what_the_ranker_ships(evaluation, tiny_lm):
+    for query, text in evaluation.dataset.queries.items():
+        fusion = evaluation.runs["fusion"][query]
+        documents = [
+            replace(d, score=fusion[d.id]) for d in evaluation.dataset.documents if d.id in fusion
+        ]
+        ranked = TRLMRanker(tiny_lm).run(text, documents)["documents"]
+        assert {d.id: d.score for d in ranked} == pytest.approx(
+            evaluation.runs["default"][query], abs=1e-3
+        )
+        reverse = evaluation.runs["reverse"][query]
+        assert list(evaluation.runs["default"][query].values()) == pytest.approx(
+            combine(list(fusion.values()), [reverse[d] for d in fusion]).tolist()
+        )
+
+
+def test_a_second_run_scores_nothing(evaluation, beir, tiny_lm, tmp_path):
+    again = evaluate_retrieval(
+        load_dataset(str(beir)), tiny_lm, "tiny", top_k=4, cache_folder=tmp_path / "cache"
+    )
+    assert again.result.settings["pairs_scored"] == {"reverse": 0, "forward": 0}
+    assert again.runs == evaluation.runs
+
+
+def test_another_model_or_cut_is_not_taken_from_the_cache(beir, make_tiny_lm, tmp_path):
+    dataset = load_dataset(str(beir))
+    arguments = {"top_k": 4, "systems": ["reverse"], "cache_folder": tmp_path / "cache"}
+    for lm, cut in (
+        (make_tiny_lm("both"), 512),
+        (make_tiny_lm("both", seed=1), 512),
+        (make_tiny_lm("both"), 5),
+    ):
+        found = evaluate_retrieval(dataset, lm, "tiny", max_passage_tokens=cut, **arguments)
+        assert found.result.settings["pairs_scored"] == {"reverse": 12}
+    assert any("12 of 12 passages were cut" in note for note in found.result.warnings)
+
+
+def test_reranks_a_given_run(beir, tiny_lm, tmp_path):
+    given = {"q1": {"d1": 3.0, "d4": 2.0, "gone": 1.0}, "q2": {"d3": 1.0, "d2": 0.5}}
+    evaluation = evaluate_retrieval(
+        load_dataset(str(beir)), tiny_lm, "tiny", cache_folder=tmp_path, first_stage_run=given
+    )
+    assert set(evaluation.runs) == {"fusion", "forward", "forward_sum", "reverse", "default"}
+    assert evaluation.runs["fusion"] == {"q1": {"d1": 3.0, "d4": 2.0}, "q2": given["q2"]}
+    told = "\n".join(evaluation.result.warnings)
+    assert "1 documents of the run are not in the corpus" in told
+    assert "the run lacks 1 of 3 queries" in told and "1 queries found nothing" in told
+    assert evaluation.result.per_query["reverse"]["nDCG@10"]["q3"] == 0.0
+    with pytest.raises(DataError, match="no query of this collection"):
+        evaluate_retrieval(
+            load_dataset(str(beir)),
+            tiny_lm,
+            "tiny",
+            cache_folder=tmp_path,
+            first_stage_run={"other": {"d1": 1.0}},
+        )
+
+
+def test_unknown_systems_and_a_missing_model(beir, tmp_path):
+    dataset = load_dataset(str(beir))
+    with pytest.raises(DataError, match="unknown system 'colbert'"):
+        evaluate_retrieval(dataset, None, "none", ["colbert"], cache_folder=tmp_path)
+    with pytest.raises(DataError, match="needs a model"):
+        evaluate_retrieval(dataset, None, "none", ["reverse"], cache_folder=tmp_path)
+    found = evaluate_retrieval(dataset, None, "none", ["bm25"], cache_folder=tmp_path)
+    assert set(found.runs) == {"bm25", "fusion"}
+
+
+def test_the_command_writes_json_runs_and_report(beir, tiny_lm_folder, tmp_path, capsys):
+    out, runs, page = tmp_path / "out.json", tmp_path / "runs", tmp_path / "report.html"
+    arguments = ["eval", "retrieval", "--data", beir, "--model", tiny_lm_folder, "--json", out]
+    arguments += ["--run-dir", runs, "--report", page, "--cache-dir", tmp_path / "cache"]
+    code = run_cli([str(argument) for argument in arguments])
+    assert code == 0, capsys.readouterr().err
+    found = json.loads(out.read_text())
+    assert {"data", "queries", "model", "systems", "tests", "seconds"} <= set(found)
+    assert found["queries"] == 3
+    qrels = load_dataset(str(beir)).qrels
+    for name, measures in found["systems"].items():
+        by_hand = ir_measures.calc_aggregate(
+            [ir_measures.nDCG @ 10, ir_measures.AP], qrels, read_run(runs / f"{name}.trec")
+        )
+        for measure, value in by_hand.items():
+            assert measures[str(measure)]["mean"] == pytest.approx(value)
+            estimate = measures[str(measure)]
+            assert estimate["low"] <= estimate["mean"] <= estimate["high"]
+    html = page.read_text()
+    for part in ("<svg", "Query by query", "Cost", "reverse vs forward", "Queries that lose most"):
+        assert part in html
+    changed = {query for query, gain in load_gains(found, "default").items() if gain != 0}
+    texts = load_dataset(str(beir)).queries
+    assert changed and all(texts[query] in html for query in changed)
+    assert "http://" not in html and "https://" not in html and "<script" not in html
+
+
+def load_gains(found, system):
+    ours, fusion = (found["per_query"][name]["nDCG@10"] for name in (system, "fusion"))
+    return {query: ours[query] - fusion[query] for query in ours}
+
+
+def test_the_report_escapes_what_came_from_outside(beir, tiny_lm, tmp_path):
+    from trlm_retrieval.eval.report import write_report
+
+    lines = (beir / "corpus.jsonl").read_text().replace("enter and exit", "<img src=x> exit")
+    (beir / "corpus.jsonl").write_text(lines)
+    run = {"q1": {"d4": 2.0, "d1": 1.0}, "q2": {"d1": 2.0, "d2": 1.0}, "q3": {"d1": 2, "d3": 1}}
+    write_run(tmp_path / "r.trec", run, "t")
+    evaluation = evaluate_retrieval(
+        load_dataset(str(beir)),
+        tiny_lm,
+        "<b>tiny</b>",
+        cache_folder=tmp_path,
+        first_stage_run=read_run(tmp_path / "r.trec"),
+    )
+    write_report(tmp_path / "r.html", evaluation, tiny_lm)
+    html = (tmp_path / "r.html").read_text()
+    assert "<img" not in html and "&lt;img src=x&gt;" in html and "<b>tiny" not in html
+
+
+def test_a_file_that_is_no_cache(tmp_path):
+    (tmp_path / "scores.sqlite").write_text("not a database at all, but long enough to be read")
+    with pytest.raises(DataError, match="is not a score cache"):
+        ScoreCache(tmp_path / "scores.sqlite")
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(tiny_lm_folder, tmp_path):
+    script = tmp_path / "score.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import sys, time
+            from pathlib import Path
+            from trlm_retrieval.eval import score_cache
+            from trlm_retrieval.lm import TimeReversedLM
+            score_cache._PAIRS_A_COMMIT = 5
+            lm = TimeReversedLM.from_pretrained({str(tiny_lm_folder)!r})
+            done = 0
+            def progress(steps):
+                global done
+                done += steps
+                if "slow" in sys.argv and done >= 8:
+                    print("working", flush=True)
+                    time.sleep(60)
+            pairs = [(f"query {{i}}", f"passage {{i % 4}}") for i in range(20)]
+            cache = score_cache.ScoreCache(Path({str(tmp_path / "scores.sqlite")!r}))
+            found, computed = cache.score(lm, pairs, lm.template("fo"), 64, progress)
+            print(computed, sum(score.sum for score in found))
+            """
+        )
+    )
+    process = subprocess.Popen([sys.executable, script, "slow"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "working\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    second = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    computed, total = second.stdout.split()
+    assert int(computed) == 15
+    (tmp_path / "scores.sqlite").unlink()
+    for leftover in tmp_path.glob("scores.sqlite-*"):
+        leftover.unlink()
+    fresh = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert int(fresh.stdout.split()[0]) == 20
+    assert float(fresh.stdout.split()[1]) == pytest.approx(float(total), abs=1e-2)
