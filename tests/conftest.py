@@ -1,5 +1,6 @@
 """Tiny models and texts, made on the spot: the default tests download nothing."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trlm_retrieval.lm import TimeReversedLM
+
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # before a test imports Haystack
 
 
 class WordEmbedder:

@@ -223,6 +223,11 @@ def test_resolve(tmp_path):
             resolve(missing)
 
 
+def test_a_name_that_is_nothing_is_refused_without_asking_a_hub():
+    with pytest.raises(ModelError, match="owner/name"):
+        resolve("smolm2")
+
+
 def test_unknown_names():
     with pytest.raises(ModelError, match="trlm models list"):
         pull("gpt-17")

@@ -111,6 +111,12 @@ def resolve(name_or_path: str) -> str | Path:
             f"there is no model at {name_or_path}; give an existing folder or .gguf file, a name "
             "from `trlm models list`, or a hub id"
         )
+    if "/" not in name_or_path:
+        # Without this, a mistyped name would be looked for on a hub, with minutes of retries.
+        raise ModelError(
+            f"unknown model {name_or_path!r}: it is neither pulled (`trlm models list`) nor a "
+            "folder here; a hub id is written owner/name"
+        )
     return name_or_path
 
 
