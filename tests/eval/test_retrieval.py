@@ -190,7 +190,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(tiny_lm_folder, tmp_path):
             from trlm_retrieval.eval import score_cache
             from trlm_retrieval.lm import TimeReversedLM
             score_cache._PAIRS_A_COMMIT = 5
-            lm = TimeReversedLM.from_pretrained({str(tiny_lm_folder)!r})
+            lm = TimeReversedLM.from_pretrained({str(tiny_lm_folder)!r}, dtype="float32")
             done = 0
             def progress(steps):
                 global done

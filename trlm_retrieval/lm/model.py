@@ -97,9 +97,10 @@ class TimeReversedLM:
         :param order: reading order that the model was trained in; by default what its folder's
             ``trlm_config.json`` says, else what is known of the hub id, else ``forward``.
         :param device: by default CUDA, then MPS, then CPU, whichever is there.
-        :param dtype: by default bfloat16 (float16 where that is missing) on CUDA, float16 on MPS,
-            float32 on a CPU. ``int8`` (CPU only) keeps int8 weights in the linear layers: about
-            three times as fast, with scores that differ a little.
+        :param dtype: by default bfloat16 on CUDA (float16 where that is missing), float16 on MPS,
+            and on a CPU bfloat16 where it has instructions for it, else float32. Ask for
+            ``float32`` where scores must be the same everywhere. ``int8`` (CPU only) also takes
+            int8 weights and activations in the linear layers, with scores that differ more.
         :raises ModelError: if the model is not there or cannot be read; the message says what to
             do.
         """

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trlm_retrieval.errors import ModelError
@@ -22,6 +24,9 @@ REVERSE_HUB_IDS = frozenset({"afterless/reverse-pythia-160m"})
 _SAMPLED = 512  # values of each tensor that go into the fingerprint
 
 INT8 = "int8"
+
+# What loaders raise for files that are missing, truncated or something else.
+_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, struct.error, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,11 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
         return dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.float16 if device.type == "mps" else torch.float32
+    if device.type == "mps":
+        return torch.float16
+    found = torch.cpu.get_capabilities()
+    native = any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+    return torch.bfloat16 if native else torch.float32
 
 
 def load_pretrained(
@@ -99,7 +108,7 @@ def load_pretrained(
             model = AutoModelForCausalLM.from_pretrained(
                 location, dtype=dtype, use_safetensors=True, **arguments
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except _UNREADABLE as error:
         remedy = (
             "check that the folder is complete"
             if folder
