@@ -110,6 +110,36 @@ def retrieval(
     finish(evaluation.result, json_file)
 
 
+@app.command()
+def citation(
+    data: Annotated[
+        Path, typer.Option("--data", help="JSONL of answers: claims with sources, and passages.")
+    ],
+    model: ModelOption = "smollm2-135m",
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated methods.")
+    ] = "random,overlap,bm25,dense,forward,reverse,default",
+    dtype: DtypeOption = None,
+    json_file: JsonFileOption = None,
+    cache_dir: CacheOption = DEFAULT_CACHE,
+) -> None:
+    """Evaluate which passage each claim of an answer is attributed to.
+
+    `top1` is the share of claims with a right passage first. Precision and recall cite every
+    passage above a threshold that is fitted on the other half of the answers.
+
+    Example: `trlm eval citation --data expertqa.jsonl --json out.json`
+    """
+    with working("Loading"):
+        from trlm_retrieval.eval.citation import evaluate_citation
+        from trlm_retrieval.lm import TimeReversedLM
+
+        lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    result = evaluate_citation(data, lm, model, names, cache_folder=cache_dir, show_progress=True)
+    finish(result, json_file)
+
+
 def finish(result: "Result", json_file: Path | None) -> None:
     """Print a result as a table and its warnings, and write it where asked."""
     out.print(_table(result))

@@ -1,0 +1,131 @@
+"""Citation evaluation: scores, thresholds, measures, and bad files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from trlm_retrieval.cli import run as run_cli
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.eval.citation import (
+    CLAIM_GIVEN_PASSAGE,
+    METHODS,
+    Claim,
+    best_threshold,
+    evaluate_citation,
+    load_claims,
+    measure,
+)
+
+ANSWERS = [
+    {
+        "question": "with?",
+        "claims": [
+            {"text": "It calls exit at the end.", "sources": [1]},
+            {"text": "Nobody knows.", "sources": []},
+        ],
+        "passages": ["Keys keep order.", "The with statement calls exit at the end."],
+    },
+    {
+        "question": "generators?",
+        "claims": [{"text": "A generator yields values.", "sources": [0, 2]}],
+        "passages": ["A generator yields.", "Dicts keep order.", "Values come from a generator."],
+    },
+]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "tiny.jsonl"
+    path.write_text("\n".join(map(json.dumps, ANSWERS)) + "\n")
+    return path
+
+
+def claim(name, answer, passages, sources):
+    return Claim(name, answer, "text", tuple(f"p{i}" for i in range(passages)), frozenset(sources))
+
+
+def test_measures_by_hand():
+    claims = [claim("a", 1, 3, {0}), claim("b", 2, 2, {1}), claim("c", 3, 3, {0, 2})]
+    scores = [np.array([0.1, 0.9, 0.5]), np.array([0.2, 0.8]), np.array([0.9, 0.1, 0.7])]
+    found = measure(claims, scores)
+    assert found["top1"] == {"a": 0.0, "b": 1.0, "c": 1.0}
+    assert found["MRR"] == {"a": pytest.approx(1 / 3), "b": 1.0, "c": 1.0}
+    # Answers 1 and 3 are cited by the threshold of answer 2 (0.8), answer 2 by theirs (0.1).
+    assert found["precision"] == {"a": 0.0, "b": 0.5, "c": 1.0}
+    assert found["recall"] == {"a": 0.0, "b": 1.0, "c": 0.5}
+
+
+def test_the_threshold_has_the_best_f1():
+    generator = np.random.default_rng(1)
+    claims = [claim(str(i), i, 5, {int(generator.integers(5))}) for i in range(30)]
+    scores = [generator.random(5) + 0.7 * np.isin(range(5), list(c.sources)) for c in claims]
+
+    def f1(threshold):
+        cited = sum(int((row >= threshold).sum()) for row in scores)
+        right = sum(
+            int(row[source] >= threshold)
+            for c, row in zip(claims, scores, strict=True)
+            for source in c.sources
+        )
+        return 2 * right / (cited + 30)
+
+    best = best_threshold(claims, scores)
+    assert f1(best) == pytest.approx(max(f1(t) for t in np.concatenate(scores)))
+
+
+def test_every_method_scores_every_passage(file, tiny_lm, word_embedder, tmp_path):
+    result = evaluate_citation(
+        file, tiny_lm, "tiny", embedder=word_embedder, cache_folder=tmp_path / "cache"
+    )
+    assert set(result.systems) == set(METHODS)
+    assert result.queries == 2 and result.warnings == ["1 claims have no source and are left out"]
+    assert result.systems["overlap"]["top1"].mean == 1.0
+    assert "reverse vs forward" in result.tests
+
+
+def test_reverse_is_the_gain_of_the_claim_for_each_token(file, tiny_lm, tmp_path):
+    from trlm_retrieval.eval.citation import Scorer
+    from trlm_retrieval.eval.score_cache import ScoreCache
+
+    claims, _ = load_claims(file)
+    scorer = Scorer(tiny_lm, ScoreCache(tmp_path / "s.sqlite"), None, 512, False)
+    for c, row in zip(claims, METHODS["reverse"](claims, scorer), strict=True):
+        for passage, score in zip(c.passages, row, strict=True):
+            [likelihood] = tiny_lm.score([(c.text, passage)], CLAIM_GIVEN_PASSAGE, prior=True)
+            assert score == pytest.approx(likelihood.gain / len(likelihood), abs=1e-3)
+
+
+def test_the_command(file, tiny_lm_folder, tmp_path, capsys):
+    arguments = ["eval", "citation", "--data", file, "--model", tiny_lm_folder]
+    arguments += ["--methods", "overlap,reverse", "--json", tmp_path / "o.json"]
+    arguments += ["--cache-dir", tmp_path / "cache"]
+    assert run_cli([str(a) for a in arguments]) == 0, capsys.readouterr().err
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert set(found["systems"]) == {"overlap", "reverse"}
+    assert set(found["systems"]["reverse"]) == {"top1", "MRR", "precision", "recall"}
+    assert {"data", "queries", "model", "tests", "seconds"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 3"),
+        ('{"claims": []}', "line 3"),
+        ('{"claims": [{"text": "x", "sources": [7]}], "passages": ["p"]}', "not there"),
+    ],
+)
+def test_malformed_lines(file, line, message):
+    file.write_text(file.read_text() + line + "\n")
+    with pytest.raises(DataError, match=message):
+        load_claims(file)
+
+
+def test_missing_files_empty_files_and_unknown_methods(file, tmp_path, tiny_lm):
+    with pytest.raises(DataError, match="no such file"):
+        load_claims(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError, match="no claim with a source"):
+        load_claims(tmp_path / "empty.jsonl")
+    with pytest.raises(DataError, match="unknown method 'magic'"):
+        evaluate_citation(file, tiny_lm, "tiny", ["magic"], cache_folder=tmp_path)
