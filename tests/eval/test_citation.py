@@ -51,8 +51,8 @@ def test_measures_by_hand():
     found = measure(claims, scores)
     assert found["top1"] == {"a": 0.0, "b": 1.0, "c": 1.0}
     assert found["MRR"] == {"a": pytest.approx(1 / 3), "b": 1.0, "c": 1.0}
-    # Answers 1 and 3 are cited by the threshold of answer 2 (0.8), answer 2 by theirs (0.1).
-    assert found["precision"] == {"a": 0.0, "b": 0.5, "c": 1.0}
+    # Answers 1 and 3 are cited by the threshold of answer 2 (0.8), answer 2 by theirs (0.7).
+    assert found["precision"] == {"a": 0.0, "b": 1.0, "c": 1.0}
     assert found["recall"] == {"a": 0.0, "b": 1.0, "c": 0.5}
 
 
