@@ -4,7 +4,6 @@ A method gives every passage of an answer a score for a claim. Right passages ar
 human judged to support the claim.
 """
 
-import json
 import random
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from trlm_retrieval.passage_index.bm25 import RankBM25
 from trlm_retrieval.passage_index.text import words
 from trlm_retrieval.progress import progress_bar
 
+from .dataset import read_json_lines
 from .measures import PerQuery
 from .result import Result, summarise
 from .score_cache import ScoreCache
@@ -80,32 +80,25 @@ def load_claims(path: Path) -> tuple[list[Claim], list[str]]:
 
     :raises DataError: if the file is missing, a line is malformed, or nothing is left.
     """
-    if not path.is_file():
-        raise DataError(f"--data {path}: no such file")
     claims: list[Claim] = []
     bare = 0
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                entry = json.loads(line)
-                passages = tuple(str(passage) for passage in entry["passages"])
-                found = [(c["text"], frozenset(map(int, c["sources"]))) for c in entry["claims"]]
-            except (ValueError, KeyError, TypeError) as error:
+    for number, entry in read_json_lines(path):
+        try:
+            passages = tuple(str(passage) for passage in entry["passages"])
+            found = [(c["text"], frozenset(map(int, c["sources"]))) for c in entry["claims"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}, line {number}: needs claims (with text and sources) and passages"
+            ) from error
+        for position, (text, sources) in enumerate(found):
+            if not all(0 <= source < len(passages) for source in sources):
                 raise DataError(
-                    f"{path}, line {number}: needs claims (with text and sources) and passages"
-                ) from error
-            for position, (text, sources) in enumerate(found):
-                if not all(0 <= source < len(passages) for source in sources):
-                    raise DataError(
-                        f"{path}, line {number}: claim {position} cites a passage that is not there"
-                    )
-                if sources:
-                    name = f"{number}.{position}"
-                    claims.append(Claim(name, number, text, passages, sources))
-                else:
-                    bare += 1
+                    f"{path}, line {number}: claim {position} cites a passage that is not there"
+                )
+            if sources:
+                claims.append(Claim(f"{number}.{position}", number, text, passages, sources))
+            else:
+                bare += 1
     if not claims:
         raise DataError(f"{path} holds no claim with a source")
     return claims, [f"{bare} claims have no source and are left out"] if bare else []

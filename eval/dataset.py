@@ -44,8 +44,8 @@ def load_dataset(data: str, split: str = "test") -> RetrievalDataset:
         return _demo()
     folder = Path(data)
     if folder.is_dir():
-        corpus = _read_jsonl(folder / "corpus.jsonl")
-        queries = _read_jsonl(folder / "queries.jsonl")
+        corpus = _read_texts(folder / "corpus.jsonl")
+        queries = _read_texts(folder / "queries.jsonl")
         rows = _read_qrels(folder / "qrels" / f"{split}.tsv")
     elif "/" in data and not data.startswith((".", "/")):
         corpus, queries, rows = _from_hub(data, split)
@@ -148,9 +148,13 @@ def _checked(
     return RetrievalDataset(name, list(documents.values()), queries, qrels, warnings)
 
 
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers and objects of a JSON lines file; blank lines are passed over.
+
+    :raises DataError: if the file is missing, or a line is no JSON object.
+    """
     if not path.is_file():
-        raise DataError(f"{path} does not exist; a BEIR folder holds it")
+        raise DataError(f"{path} does not exist")
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -159,9 +163,16 @@ def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 entry = json.loads(line)
             except ValueError as error:
                 raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
-            if not isinstance(entry, dict) or "_id" not in entry or "text" not in entry:
-                raise DataError(f"{path}, line {number}: needs the keys _id and text")
-            yield entry
+            if not isinstance(entry, dict):
+                raise DataError(f"{path}, line {number}: needs a JSON object")
+            yield number, entry
+
+
+def _read_texts(path: Path) -> Iterator[dict[str, Any]]:
+    for number, entry in read_json_lines(path):
+        if "_id" not in entry or "text" not in entry:
+            raise DataError(f"{path}, line {number}: needs the keys _id and text")
+        yield entry
 
 
 def _read_qrels(path: Path) -> Iterator[tuple[str, str, int]]:

@@ -122,7 +122,7 @@ def test_malformed_lines(file, line, message):
 
 
 def test_missing_files_empty_files_and_unknown_methods(file, tmp_path, tiny_lm):
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="does not exist"):
         load_claims(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(DataError, match="no claim with a source"):

@@ -133,6 +133,17 @@ def budget_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[i
         yield batch
 
 
+def padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Token ids as a tensor of shape (rows, longest row), zeros on the right.
+
+    Under a causal mask nothing ever attends to padding on the right.
+    """
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    for row, tokens in zip(ids, rows, strict=True):
+        row[: len(tokens)] = torch.tensor(tokens)
+    return ids
+
+
 @torch.inference_mode()
 def target_log_probs(
     network: CausalNetwork,
@@ -142,8 +153,6 @@ def target_log_probs(
 ) -> list[np.ndarray]:
     """Log-probabilities of each target token after its context, for (context, target) id pairs.
 
-    Rows are padded on the right: under a causal mask nothing ever attends to the padding.
-
     :param sequences: non-empty contexts with their targets, in the model's reading order.
     :param progress: called with the number of sequences just finished.
     :returns: one float32 array of shape (target tokens,) for each sequence, in input order.
@@ -151,11 +160,8 @@ def target_log_probs(
     results: list[np.ndarray] = [np.zeros(0, np.float32)] * len(sequences)
     rows_of = [[*context, *target[:-1]] for context, target in sequences]
     for batch in budget_batches([len(row) for row in rows_of], token_budget):
-        longest = len(rows_of[batch[0]])
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        for row, index in enumerate(batch):
-            ids[row, : len(rows_of[index])] = torch.tensor(rows_of[index])
-        outputs = network.outputs(input_ids=ids.to(network.device), use_cache=False)
+        ids = padded([rows_of[index] for index in batch]).to(network.device)
+        outputs = network.outputs(input_ids=ids, use_cache=False)
         contexts = [len(sequences[index][0]) for index in batch]
         targets = [sequences[index][1] for index in batch]
         selected = torch.cat(

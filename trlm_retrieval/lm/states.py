@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from trlm_retrieval.lm.likelihood import CausalNetwork, Progress, budget_batches
+from trlm_retrieval.lm.likelihood import CausalNetwork, Progress, budget_batches, padded
 
 _PACKED_TOKENS = 512  # query tokens packed behind one passage at most, unless one query is longer
 
@@ -117,14 +117,9 @@ def compute_states(
     """States of each context, shape (layers, 2, heads, tokens, width); input order is kept."""
     states: list[torch.Tensor] = [torch.empty(0)] * len(contexts)
     for batch in budget_batches([len(context) for context in contexts], token_budget):
-        longest = len(contexts[batch[0]])
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        for row, index in enumerate(batch):
-            ids[row, : len(contexts[index])] = torch.tensor(contexts[index])
+        ids = padded([contexts[index] for index in batch]).to(network.device)
         cache = DynamicCache()
-        network.model.base_model(
-            input_ids=ids.to(network.device), past_key_values=cache, use_cache=True
-        )
+        network.model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
         for row, index in enumerate(batch):
             length = len(contexts[index])
             states[index] = torch.stack(
