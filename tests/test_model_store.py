@@ -252,3 +252,8 @@ def test_the_pulled_models_load_and_score(monkeypatch):
         ]
     )
     assert right.sum > wrong.sum + 3
+    [gguf] = resolve("smollm2-135m").glob("*.gguf")
+    pair = ("What is the capital of France?", "Paris is the capital of France.")
+    plain = TimeReversedLM.from_pretrained("smollm2-135m", dtype="float32").score([pair])[0]
+    direct = TimeReversedLM.from_pretrained(gguf, dtype="float32").score([pair])[0]
+    assert direct.sum == pytest.approx(plain.sum, abs=0.05)  # one is stored in float16

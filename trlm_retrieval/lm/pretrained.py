@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import os
+import shutil
 import struct
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.model_store import resolve
@@ -86,27 +89,24 @@ def load_pretrained(
     :raises ModelError: if the model is not there or cannot be read.
     """
     source = resolve(str(name_or_folder))
-    arguments: dict[str, Any] = {"trust_remote_code": False}
     folder: Path | None = None
     if isinstance(source, Path):
         folder = source if source.is_dir() else source.parent
-        if source.is_file():
-            if source.suffix != ".gguf":
-                raise ModelError(f"{source} is neither a model folder nor a .gguf file")
-            arguments["gguf_file"] = source.name
-        elif not (folder / "config.json").is_file():
+        if source.is_file() and source.suffix != ".gguf":
+            raise ModelError(f"{source} is neither a model folder nor a .gguf file")
+        if source.is_dir() and not (folder / "config.json").is_file():
             raise ModelError(
                 f"{folder} holds no config.json, so it is not a model folder; give the folder that "
                 "save_pretrained wrote, a .gguf file, or a name from `trlm models list`"
             )
     location = str(folder or source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(location, **arguments)
-        if "gguf_file" in arguments:
-            model = _load_gguf(location, arguments["gguf_file"], dtype)
+        if isinstance(source, Path) and source.is_file():
+            model, tokenizer = _load_gguf(source, dtype)
         else:
+            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(
-                location, dtype=dtype, use_safetensors=True, **arguments
+                location, dtype=dtype, use_safetensors=True, trust_remote_code=False
             )
     except _UNREADABLE as error:
         remedy = (
@@ -123,16 +123,24 @@ def load_pretrained(
     )
 
 
-def _load_gguf(folder: str, file: str, dtype: torch.dtype) -> Any:
-    """GGUF weights as a dense model (transformers unpacks them)."""
-    from transformers import GgufConfig
+def _load_gguf(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Dense model (transformers unpacks the weights) and tokenizer of a GGUF file.
 
-    return AutoModelForCausalLM.from_pretrained(
-        folder,
-        gguf_file=file,
-        dtype=dtype,
-        quantization_config=GgufConfig(gguf_file=file, dequantize=True),
-    )
+    The file is loaded from a folder of its own, so that nothing beside it mixes in.
+    """
+    with tempfile.TemporaryDirectory() as alone:
+        try:
+            os.symlink(file.resolve(), Path(alone) / file.name)
+        except OSError:  # a system without symbolic links
+            shutil.copy(file, alone)
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=file.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            alone,
+            gguf_file=file.name,
+            dtype=dtype,
+            quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
+        )
+    return model, tokenizer
 
 
 def _read_settings(folder: Path | None) -> dict[str, Any]:
