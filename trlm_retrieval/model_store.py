@@ -88,12 +88,13 @@ def is_pulled(name: str) -> bool:
     return _problem(models_folder() / name) is None
 
 
-def resolve(name_or_path: str) -> str | Path:
+def resolve(name_or_path: str | Path) -> str | Path:
     """What a loader takes for a name: a pulled model's folder, an existing path, or a hub id.
 
     :raises ModelError: if the name is a known model that is not pulled or is damaged, or looks like
         a path where nothing is.
     """
+    name_or_path = str(name_or_path)
     if name_or_path in REGISTRY:
         folder = models_folder() / name_or_path
         problem = _problem(folder)
@@ -251,6 +252,8 @@ def _convert_gguf(file: Path) -> None:
     plain.load_state_dict({k: v.to(half) for k, v in quantized.state_dict().items()})
     plain.save_pretrained(folder)
     AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(folder)
+    for written in file.parent.iterdir():
+        written.chmod(0o644)  # a cache may be shared; safetensors writes for its owner alone
 
 
 def _write_manifest(folder: Path, model: StoredModel) -> None:
@@ -271,6 +274,8 @@ def _problem(folder: Path) -> str | None:
     try:
         files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
     except (ValueError, KeyError, TypeError):
+        files = None
+    if not files or not isinstance(files, dict):
         return "is damaged (its manifest cannot be read)"
     for name, size in files.items():
         path = folder / name

@@ -39,6 +39,15 @@ def test_blank_documents_are_refused_and_change_nothing(tmp_path):
     assert len(PassageIndex.open(tmp_path / "index")) == 1
 
 
+def test_bad_settings():
+    with pytest.raises(ValueError, match="faiss_kind"):
+        PassageIndexWriter("x", faiss_kind="ivf")
+    data = PassageIndexWriter("x").to_dict()
+    data["init_parameters"]["policy"] = "SOMETIMES"
+    with pytest.raises(ValueError, match="OVERWRITE"):
+        PassageIndexWriter.from_dict(data)
+
+
 def test_survives_a_pipeline_round_trip(tmp_path):
     writer = PassageIndexWriter("x", embedder=None, faiss_kind="hnsw", policy=DuplicatePolicy.SKIP)
     pipeline = Pipeline()

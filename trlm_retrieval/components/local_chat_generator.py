@@ -1,5 +1,6 @@
 """LocalChatGenerator: a chat model on this machine, named as everywhere else in this package."""
 
+import asyncio
 from typing import Any
 
 from haystack import component, default_from_dict, default_to_dict
@@ -120,7 +121,7 @@ class LocalChatGenerator:
         :returns: `replies`, with `model`, `finish_reason` and `usage` in their meta.
         :raises ValueError: If there are no messages.
         """
-        generator, arguments = self._prepare(messages, generation_kwargs)
+        generator, arguments = await asyncio.to_thread(self._prepare, messages, generation_kwargs)
         return await generator.run_async(messages, generation_kwargs=arguments)
 
     def _prepare(

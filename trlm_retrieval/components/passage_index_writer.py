@@ -42,7 +42,10 @@ class PassageIndexWriter:
         :param faiss_kind: `flat` (exact) or `hnsw` (approximate, for large indexes), for a new
             index.
         :param policy: What happens to documents whose id is in the index already.
+        :raises ValueError: If `faiss_kind` is neither of them.
         """
+        if faiss_kind not in ("flat", "hnsw"):
+            raise ValueError(f"faiss_kind must be 'flat' or 'hnsw', not {faiss_kind!r}")
         self.index = index
         self.embedder = embedder
         self.faiss_kind: Literal["flat", "hnsw"] = faiss_kind
@@ -66,8 +69,12 @@ class PassageIndexWriter:
         Restores the component from what `to_dict` gave.
         """
         parameters = data.get("init_parameters", {})
-        if "policy" in parameters:
-            parameters["policy"] = DuplicatePolicy[parameters["policy"]]
+        policy = parameters.get("policy")
+        if policy is not None:
+            if policy not in DuplicatePolicy.__members__:
+                known = ", ".join(DuplicatePolicy.__members__)
+                raise ValueError(f"policy must be one of {known}, not {policy!r}")
+            parameters["policy"] = DuplicatePolicy[policy]
         return default_from_dict(cls, data)
 
     @component.output_types(documents_written=int)

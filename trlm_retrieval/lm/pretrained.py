@@ -88,7 +88,7 @@ def load_pretrained(
 
     :raises ModelError: if the model is not there or cannot be read.
     """
-    source = resolve(str(name_or_folder))
+    source = resolve(name_or_folder)
     folder: Path | None = None
     if isinstance(source, Path):
         folder = source if source.is_dir() else source.parent
