@@ -101,7 +101,7 @@ def test_sizes_and_ids(documents):
 
 def test_every_question_is_judged_and_has_an_answer():
     queries, qrels = demo_queries(), demo_qrels()
-    assert len(queries) >= 60 and set(qrels) == set(queries)
+    assert len(queries) >= 80 and set(qrels) == set(queries)
     assert len(set(queries.values())) == len(queries)
     for query, grades in qrels.items():
         assert max(grades.values()) > 0, queries[query]
