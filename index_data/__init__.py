@@ -37,10 +37,10 @@ def demo_queries() -> dict[str, str]:
         return {entry["_id"]: entry["text"] for entry in map(json.loads, lines)}
 
 
-def demo_qrels() -> dict[str, dict[str, int]]:
+def demo_qrels(file: Path = QRELS) -> dict[str, dict[str, int]]:
     """For each question id, the judged passage ids with their grades, 0 to 3."""
     qrels: dict[str, dict[str, int]] = {}
-    with QRELS.open(encoding="utf-8", newline="") as lines:
+    with file.open(encoding="utf-8", newline="") as lines:
         for row in csv.DictReader(lines, delimiter="\t"):
             qrels.setdefault(row["query-id"], {})[row["corpus-id"]] = int(row["score"])
     return qrels
