@@ -183,7 +183,9 @@ def _read_qrels(path: Path) -> Iterator[tuple[str, str, int]]:
             + (f"--split can be {', '.join(there)}" if there else "a BEIR folder holds it")
         )
     with path.open(encoding="utf-8", newline="") as lines:
-        for number, row in enumerate(csv.reader(lines, delimiter="\t"), start=1):
+        for number, row in enumerate(
+            csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), start=1
+        ):
             if number == 1 and row[:1] == ["query-id"]:
                 continue
             try:

@@ -147,9 +147,10 @@ def evaluate_retrieval(
     shown = {*systems, "fusion", *(["forward_sum"] if "forward" in systems else [])}
     runs = {name: runs[name] for name in _ROWS if name in runs and name in shown}
     found: dict[str, PerQuery] = {name: per_query(run, dataset.qrels) for name, run in runs.items()}
-    silent = [query for query in dataset.qrels if not candidates.get(query)]
-    if silent:
-        warnings.append(f"{len(silent)} queries found nothing and count 0")
+    for name, run in runs.items():
+        silent = sum(not run.get(query) for query in dataset.qrels)
+        if silent:
+            warnings.append(f"{name}: {silent} queries found nothing and count 0")
     comparisons = [(name, "fusion") for name in found if name != "fusion"]
     result = summarise(
         dataset.name,

@@ -14,7 +14,7 @@ def write_run(path: Path, run: Run, tag: str) -> None:
         for query, scores in run.items():
             ranked = sorted(scores.items(), key=lambda item: -item[1])
             for rank, (document, score) in enumerate(ranked, start=1):
-                out.write(f"{query} Q0 {document} {rank} {score:.6f} {tag}\n")
+                out.write(f"{query} Q0 {document} {rank} {score!r} {tag}\n")
 
 
 def read_run(path: Path) -> Run:

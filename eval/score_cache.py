@@ -10,7 +10,7 @@ from trlm_retrieval.errors import DataError
 from trlm_retrieval.lm import Likelihood, PassageStates, Template, TimeReversedLM
 from trlm_retrieval.lm.likelihood import Progress
 
-_PAIRS_A_COMMIT = 400
+_PAIRS_A_COMMIT = 200
 _STATE_BYTES = 512 * 1024**2
 
 
@@ -36,15 +36,17 @@ class ScoreCache:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path)
         try:
+            self._connection = sqlite3.connect(path)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS scores "
                 "(key BLOB PRIMARY KEY, sum REAL, tokens INTEGER, cut INTEGER) WITHOUT ROWID"
             )
         except sqlite3.DatabaseError as error:
-            raise DataError(f"{path} is not a score cache ({error}); delete it") from error
+            raise DataError(
+                f"{path} is not a score cache that can be used ({error}); delete it"
+            ) from error
 
     def score(
         self,

@@ -519,6 +519,9 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 def test_a_missing_index_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(PassageIndexError, match=r"no index at .*nowhere.*`trlm index"):
         PassageIndex.open(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(PassageIndexError, match=r"`trlm index"):
+        PassageIndex.open(tmp_path / "file")
 
 
 FILES = ["documents.jsonl", "document_starts.npy", "ids.json", "bm25.json", "vectors.faiss"]
@@ -548,6 +551,7 @@ def test_damage_is_found_and_named(index: PassageIndex, name: str, damage: str) 
         ('{"format": 99, "data": "data-x"}', "format 99"),
         ('{"format": 1, "data": "../../elsewhere"}', "damaged"),
         (f'{{"format": 1, "data": "data-{"0" * 32}"}}', "cannot be read"),
+        (f'{{"format": 1, "data": "data-{"0" * 32}", "files": []}}', "cannot be read"),
     ],
 )
 def test_a_damaged_manifest_is_found(index: PassageIndex, content: str, message: str) -> None:

@@ -57,6 +57,14 @@ def test_malformed_lines_are_errors(beir, file, line, message):
         load_dataset(str(beir))
 
 
+def test_quotes_in_ids_are_ids(beir):
+    append(beir / "corpus.jsonl", json.dumps({"_id": '"odd', "text": "an odd one"}))
+    append(beir / "qrels" / "test.tsv", 'q1\t"odd\t1')
+    append(beir / "qrels" / "test.tsv", "q2\td1\t1")
+    qrels = load_dataset(str(beir)).qrels
+    assert qrels["q1"]['"odd'] == 1 and qrels["q2"]["d1"] == 1
+
+
 def test_missing_files_and_folders(beir):
     with pytest.raises(DataError, match="--split can be test"):
         load_dataset(str(beir), "dev")

@@ -71,7 +71,7 @@ def test_runs_survive_a_round_trip(tmp_path):
     write_run(tmp_path / "sub" / "r.trec", RUN, "tag")
     assert read_run(tmp_path / "sub" / "r.trec") == RUN
     first = (tmp_path / "sub" / "r.trec").read_text().splitlines()[0]
-    assert first == "q1 Q0 b 1 3.000000 tag"
+    assert first == "q1 Q0 b 1 3.0 tag"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ app.command()(explain.explain)
 app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="eval")
-app.add_typer(evaluate.app, name="eval")
 
 
 def _print_version(wanted: bool) -> None:

@@ -140,7 +140,7 @@ def manifest_stamp(folder: Path) -> tuple[int, int, int]:
     """Return what changes whenever the manifest is replaced; zeros where there is none."""
     try:
         stat = (folder / _MANIFEST).stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0, 0, 0
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 

@@ -327,8 +327,12 @@ def shared_index(folder: str | Path) -> PassageIndex:
         stamp = files.manifest_stamp(path)
         if path not in _shared or _shared[path][0] != stamp:
             _shared.pop(path, None)
-            _shared[path] = stamp, PassageIndex.open(folder)
+            _shared[path] = stamp, PassageIndex.open(path)
         return _shared[path][1]
+
+
+# What readers raise for files that are damaged or of the wrong shape.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError)
 
 
 def _read(folder: Path) -> _Snapshot:
@@ -344,7 +348,7 @@ def _read(folder: Path) -> _Snapshot:
                 load_bm25(data, manifest["bm25"]["library"]),
                 DenseIndex.load(data) if manifest["faiss"] else None,
             )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        except _UNREADABLE as error:
             raise PassageIndexError(
                 f"the index at {folder} cannot be read ({error}). {files.REMEDY}"
             ) from error
