@@ -170,8 +170,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _read_texts(path: Path) -> Iterator[dict[str, Any]]:
     for number, entry in read_json_lines(path):
-        if "_id" not in entry or "text" not in entry:
-            raise DataError(f"{path}, line {number}: needs the keys _id and text")
+        if "_id" not in entry or not isinstance(entry.get("text"), str):
+            raise DataError(f"{path}, line {number}: needs the keys _id and text, text a string")
         yield entry
 
 

@@ -1,5 +1,6 @@
 """Run files in TREC format: ``query Q0 document rank score tag``, one line a retrieved document."""
 
+import math
 from pathlib import Path
 
 from trlm_retrieval.errors import DataError
@@ -32,9 +33,12 @@ def read_run(path: Path) -> Run:
             try:
                 query, _, document, _, score, _ = line.split()
                 value = float(score)
+                if not math.isfinite(value):
+                    raise ValueError(score)
             except ValueError as error:
                 raise DataError(
-                    f"{path}, line {number}: needs six columns, query Q0 document rank score tag"
+                    f"{path}, line {number}: needs six columns, query Q0 document rank score tag, "
+                    "and a finite score"
                 ) from error
             if document in run.setdefault(query, {}):
                 raise DataError(f"{path}, line {number}: {document!r} stands twice for {query!r}")

@@ -43,6 +43,8 @@ def test_oddities_are_counted_and_told(beir):
     [
         ("corpus.jsonl", "{broken", r"corpus\.jsonl, line 5"),
         ("corpus.jsonl", '{"_id": "d7"}', "needs the keys _id and text"),
+        ("corpus.jsonl", '{"_id": "d7", "text": 5}', r"corpus\.jsonl, line 5"),
+        ("queries.jsonl", '{"_id": "q7", "text": null}', r"queries\.jsonl, line 4"),
         ("corpus.jsonl", '{"_id": "d1", "text": "x"}', "'d1' stands twice"),
         ("queries.jsonl", '{"_id": "q1", "text": "x"}', "'q1' stands twice"),
         ("qrels/test.tsv", "q1\td2", r"test\.tsv, line 7"),

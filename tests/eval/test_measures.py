@@ -80,6 +80,8 @@ def test_runs_survive_a_round_trip(tmp_path):
         ("q Q0 d 1 0.5\n", "line 1"),
         ("q Q0 d 1 0.5 t\nq Q0 e 2 high t\n", "line 2"),
         ("q Q0 d 1 0.5 t\nq Q0 d 2 0.4 t\n", "'d' stands twice"),
+        ("q Q0 d 1 0.5 t\nq Q0 e 2 nan t\n", "line 2"),
+        ("q Q0 d 1 inf t\n", "line 1"),
         ("", "holds no line"),
     ],
 )
