@@ -23,7 +23,7 @@ from rich.table import Table
 from trlm_retrieval.embedder import Vectors
 from trlm_retrieval.passage_index import PassageIndex
 from trlm_retrieval.passage_index.bm25 import BM25, MatrixBM25, RankBM25
-from trlm_retrieval.passage_index.text import indexed_text, words
+from trlm_retrieval.passage_index.text import passage_text, words
 
 DIMENSION = 384
 VOCABULARY = 50_000
@@ -121,7 +121,7 @@ def main() -> None:
     for n in sorted({1_000, 5_000, 20_000, arguments.passages}):
         if n > arguments.passages:
             continue
-        counted = [words(indexed_text(document, ("title",))) for document in passages(n)]
+        counted = [words(passage_text(document, ("title",))) for document in passages(n)]
         for kind in (RankBM25, MatrixBM25):
             bm25 = kind.build(counted)
             table.add_row(

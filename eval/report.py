@@ -5,8 +5,8 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from trlm_retrieval.components.trlm_ranker import passage_text
 from trlm_retrieval.lm import Likelihood, TimeReversedLM
+from trlm_retrieval.passage_index.text import passage_text
 
 from .measures import MAIN_MEASURE
 from .result import Result

@@ -12,10 +12,10 @@ from haystack import Document
 from haystack.components.joiners import DocumentJoiner
 
 from trlm_retrieval.combination import combine
-from trlm_retrieval.components.trlm_ranker import passage_text
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.passage_index import PassageIndex
+from trlm_retrieval.passage_index.text import passage_text
 from trlm_retrieval.progress import progress_bar
 
 from .dataset import RetrievalDataset

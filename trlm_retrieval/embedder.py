@@ -12,6 +12,7 @@ import numpy.typing as npt
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.model_store import resolve
 from trlm_retrieval.progress import progress_bar
+from trlm_retrieval.well_formed import well_formed
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -99,7 +100,7 @@ class SentenceEmbedder:
             rows = []
             cut = 0
             for start in range(0, len(texts), _CHUNK):
-                chunk = [_well_formed(text) for text in texts[start : start + _CHUNK]]
+                chunk = [well_formed(text) for text in texts[start : start + _CHUNK]]
                 cut += _cut(chunk, model)
                 rows.append(
                     model.encode(
@@ -141,13 +142,6 @@ class SentenceEmbedder:
 def shared_embedder(name: str) -> SentenceEmbedder:
     """Return the embedder of that name, the same one for all indexes and components."""
     return SentenceEmbedder(name)
-
-
-def _well_formed(text: str) -> str:
-    """Join surrogate pairs and replace the unpaired ones by U+FFFD."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _cut(texts: list[str], model: "SentenceTransformer") -> int:

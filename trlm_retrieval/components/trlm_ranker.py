@@ -17,21 +17,13 @@ from trlm_retrieval.combination import (
     combine,
 )
 from trlm_retrieval.lm import Likelihood, PassageStates, TimeReversedLM
+from trlm_retrieval.passage_index.text import DEFAULT_META_FIELDS, passage_text
 
 logger = logging.getLogger(__name__)
 
 META_KEY = "trlm"
 DEFAULT_MODEL = "smollm2-135m"
-DEFAULT_META_FIELDS = ("title",)
 DEFAULT_MAX_PASSAGE_TOKENS = 512
-
-
-def passage_text(
-    document: Document, meta_fields: Sequence[str] = DEFAULT_META_FIELDS, separator: str = "\n"
-) -> str:
-    """What of a document is scored: the named meta fields that it has, then its content."""
-    parts = [str(value) for field in meta_fields if (value := document.meta.get(field))]
-    return separator.join([*parts, document.content or ""])
 
 
 @component

@@ -25,6 +25,8 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
+from trlm_retrieval.well_formed import well_formed
+
 Order = Literal["forward", "reverse"]
 
 _FIELD = re.compile(r"(\s*)\{(query|passage)\}")
@@ -117,11 +119,6 @@ class EncodedPair:
     cut_tokens: int
 
 
-def plain_text(text: str) -> str:
-    """The text with unpaired surrogates replaced by U+FFFD, so that any tokenizer takes it."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 class PairEncoder:
     """Encodes pairs for one tokenizer and one context length.
 
@@ -150,7 +147,7 @@ class PairEncoder:
         """Token ids of user texts; every distinct text is tokenised once."""
         distinct = list(dict.fromkeys(texts))
         encodings = self._texts.encode_batch_fast(
-            [plain_text(text) for text in distinct], add_special_tokens=False
+            [well_formed(text) for text in distinct], add_special_tokens=False
         )
         known = {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}
         return [known[text] for text in texts]

@@ -8,17 +8,19 @@ from collections.abc import Iterator, Sequence
 import Stemmer
 from haystack import Document
 
+DEFAULT_META_FIELDS = ("title",)
+
 _WORD = re.compile(r"\w+")
 _local = threading.local()
 
 
-def indexed_text(document: Document, meta_fields: Sequence[str]) -> str:
+def passage_text(document: Document, meta_fields: Sequence[str] = DEFAULT_META_FIELDS) -> str:
     """
     Join the named meta fields and the content, one a line.
 
     :param document: a document with content.
     :param meta_fields: meta fields that come first, such as "title"; absent ones are left out.
-    :returns: the text that is embedded and whose words BM25 counts.
+    :returns: the text that is embedded, whose words BM25 counts, and that the ranker scores.
     """
     values = (document.meta.get(field) for field in meta_fields)
     return "\n".join([*(str(value) for value in values if value), document.content or ""])

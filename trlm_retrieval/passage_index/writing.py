@@ -13,7 +13,7 @@ from trlm_retrieval.passage_index import files
 from trlm_retrieval.passage_index.bm25 import K1, B, build_bm25
 from trlm_retrieval.passage_index.dense import DenseIndex, FaissKind, unit
 from trlm_retrieval.passage_index.documents import DocumentWriter, StoredDocuments
-from trlm_retrieval.passage_index.text import indexed_text, words
+from trlm_retrieval.passage_index.text import passage_text, words
 from trlm_retrieval.progress import progress_bar, track
 
 # Vectors handed to FAISS between two steps of the progress bar.
@@ -52,7 +52,7 @@ def write(
                     )
                 if document.embedding is not None:
                     brought[len(counted)] = np.asarray(document.embedding, dtype=np.float32)
-                text = indexed_text(document, meta_fields)
+                text = passage_text(document, meta_fields)
                 counted.append([vocabulary.setdefault(word, word) for word in words(text)])
                 writer.write(document)
         if not counted:
@@ -102,7 +102,7 @@ def _build_dense(
     else:
         dimension = embedder.dimension
         if missing:
-            texts = [indexed_text(documents[position], meta_fields) for position in missing]
+            texts = [passage_text(documents[position], meta_fields) for position in missing]
             vectors |= zip(missing, embedder.embed(texts, show_progress), strict=True)
     for position, vector in vectors.items():
         check_vector(vector, dimension, f"document {documents.ids[position]!r}")
