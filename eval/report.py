@@ -7,6 +7,7 @@ from string import Template
 
 from trlm_retrieval.lm import Likelihood, TimeReversedLM
 from trlm_retrieval.passage_index.text import passage_text
+from trlm_retrieval.text_files import write_text
 
 from .measures import MAIN_MEASURE
 from .result import Result
@@ -36,14 +37,13 @@ def write_report(path: Path, evaluation: RetrievalEvaluation, lm: TimeReversedLM
         parts += [_differences(result, system), _queries(evaluation, system, lm)]
     parts.append(_cost(result))
     page = Template((Path(__file__).with_name("report.html")).read_text(encoding="utf-8"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
+    write_text(
+        path,
         page.substitute(
             title=escape(f"Retrieval on {result.data}"),
             lead=escape(_lead(result)),
             body="\n".join(part for part in parts if part),
         ),
-        encoding="utf-8",
     )
 
 

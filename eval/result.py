@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trlm_retrieval.text_files import write_text
+
 from .measures import Estimate, PerQuery, estimate, holm, paired_test
 
 
@@ -45,8 +47,7 @@ class Result:
 
     def write_json(self, path: Path) -> None:
         """Write everything but the report."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write_text(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
 
 def summarise(

@@ -4,18 +4,19 @@ import math
 from pathlib import Path
 
 from trlm_retrieval.errors import DataError
+from trlm_retrieval.text_files import write_text
 
 Run = dict[str, dict[str, float]]
 
 
 def write_run(path: Path, run: Run, tag: str) -> None:
     """Write a run, best documents first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as out:
-        for query, scores in run.items():
-            ranked = sorted(scores.items(), key=lambda item: -item[1])
-            for rank, (document, score) in enumerate(ranked, start=1):
-                out.write(f"{query} Q0 {document} {rank} {score!r} {tag}\n")
+    lines = []
+    for query, scores in run.items():
+        ranked = sorted(scores.items(), key=lambda item: -item[1])
+        for rank, (document, score) in enumerate(ranked, start=1):
+            lines.append(f"{query} Q0 {document} {rank} {score!r} {tag}\n")
+    write_text(path, "".join(lines))
 
 
 def read_run(path: Path) -> Run:

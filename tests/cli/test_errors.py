@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from trlm_retrieval import cli
-from trlm_retrieval.cli.explain import write
 from trlm_retrieval.passage_index import PassageIndex
 
 Run = Callable[..., Any]
@@ -120,14 +119,6 @@ def test_append_needs_an_index(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("output", "told"), [("no/such/page.html", "no/such"), (".", "directory")])
 def test_a_page_that_cannot_be_written(run: Run, folder: Path, output: str, told: str) -> None:
     fails(run("explain", "generator", "--index", folder, "-o", output), told, "--output")
-
-
-def test_a_failed_write_names_the_page_and_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "page").mkdir()
-    with pytest.raises(OSError, match="directory") as raised:
-        write(tmp_path / "page", "text")
-    assert raised.value.filename == str(tmp_path / "page")
-    assert list(tmp_path.iterdir()) == [tmp_path / "page"]
 
 
 def broken(*_: Any, **__: Any) -> None:

@@ -1,6 +1,5 @@
 """``trlm explain``: the reason for a ranking as an HTML page."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from trlm_retrieval.cli._terminal import (
     print_json,
     working,
 )
+from trlm_retrieval.text_files import write_text
 
 
 def explain(
@@ -65,20 +65,8 @@ def explain(
         "index": str(index),
         "reranked": count(len(ranking.documents), "candidate"),
     }
-    write(output, heat_map(ranking.query, ranking.documents[:top_k], facts))
+    write_text(output, heat_map(ranking.query, ranking.documents[:top_k], facts))
     if as_json:
         print_json({**as_data(ranking, top_k), "output": str(output)})
     else:
         out.print(f"Wrote {output}: open it in a browser.", markup=False)
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)

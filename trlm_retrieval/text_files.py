@@ -1,0 +1,57 @@
+"""Text files: written whole or not at all, and JSON lines read with each bad line named."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.well_formed import well_formed
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole or not at all; its folder is made where there is none.
+
+    A killed or failed write leaves the earlier file. A link is followed, and what is no regular
+    file, as ``/dev/stdout``, is written to directly. Unpaired surrogates become U+FFFD.
+
+    :raises OSError: if it cannot be written; names the path that was asked for.
+    """
+    data = well_formed(text).encode("utf-8")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(data)
+        return
+    target = path.resolve()
+    temporary = target.with_name(f".{uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers, from 1, and objects of a JSON lines file; blank lines are passed over.
+
+    :raises DataError: if the file is missing, or a line is no JSON object; names file and line.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
+            if not isinstance(row, dict):
+                raise DataError(
+                    f"{path}, line {number}: expected a JSON object, found {type(row).__name__}"
+                )
+            yield number, row
