@@ -3,7 +3,6 @@
 What cannot be read is never left out silently: it comes back with the reason.
 """
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from haystack.components.preprocessors import RecursiveDocumentSplitter
 
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.progress import track
+from trlm_retrieval.text_files import read_json_lines
 
 BEIR_CORPUS = "corpus.jsonl"
 _CONVERTED = {
@@ -217,26 +217,17 @@ def _title(file: Path, kind: str) -> str | None:
 
 def _read_jsonl(path: Path, skipped: list[Skipped]) -> list[Document]:
     documents = []
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            document = _row(line, path, number)
-            if (document.content or "").strip():
-                documents.append(document)
-            else:
-                skipped.append(Skipped(f"{path}, line {number}", "no text in it"))
+    for number, row in read_json_lines(path):
+        document = _row(row, path, number)
+        if (document.content or "").strip():
+            documents.append(document)
+        else:
+            skipped.append(Skipped(f"{path}, line {number}", "no text in it"))
     return documents
 
 
-def _row(line: bytes, path: Path, number: int) -> Document:
+def _row(row: dict[str, Any], path: Path, number: int) -> Document:
     where = f"{path}, line {number}"
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not valid JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: expected a JSON object, found {type(row).__name__}")
     if not {"text", "content", "title"} & row.keys():
         raise DataError(f"{where}: the object has no 'text' or 'content'")
     identity = _take(row, ("_id", "id"), (str, int), "text or a number", where)
