@@ -1,19 +1,20 @@
 """Retrieval collections in BEIR layout: a folder, a hub id, or the demo."""
 
-import csv
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from haystack import Document
 
 from trlm_retrieval.errors import DataError
+from trlm_retrieval.text_files import read_json_lines
 
 Qrels = dict[str, dict[str, int]]
 
 DEMO = "demo"
+
+_LAYOUT = "a BEIR folder holds corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv"
 
 
 @dataclass
@@ -32,26 +33,34 @@ class RetrievalDataset:
     warnings: list[str] = field(default_factory=list)
 
 
+class _Table(NamedTuple):
+    """Numbered rows of a file or of a table of the hub, and how to name one of them."""
+
+    source: str
+    unit: str
+    rows: Iterable[tuple[int, dict[str, Any]]]
+
+    def where(self, number: int) -> str:
+        return f"{self.source}, {self.unit} {number}"
+
+
 def load_dataset(data: str, split: str = "test") -> RetrievalDataset:
     """Load a collection.
 
     :param data: a BEIR folder (``corpus.jsonl``, ``queries.jsonl``, ``qrels/SPLIT.tsv``), the hub
         id of one, or ``demo``.
-    :raises DataError: if files are missing, a line is malformed (named with its number), ids are
-        doubled, or nothing is left to evaluate.
+    :param split: which judgements; the demo has only one.
+    :raises DataError: if files are missing, a line is malformed or stands twice (named with its
+        number), or nothing is left to evaluate.
     """
     if data == DEMO:
         return _demo()
     folder = Path(data)
     if folder.is_dir():
-        corpus = _read_texts(folder / "corpus.jsonl")
-        queries = _read_texts(folder / "queries.jsonl")
-        rows = _read_qrels(folder / "qrels" / f"{split}.tsv")
-    elif "/" in data and not data.startswith((".", "/")):
-        corpus, queries, rows = _from_hub(data, split)
-    else:
-        raise DataError(f"--data {data}: no such folder; give a BEIR folder, a hub id, or 'demo'")
-    return _assemble(folder.name if folder.is_dir() else data, corpus, queries, rows)
+        return _assemble(folder.resolve().name, *_from_folder(folder, split))
+    if data.count("/") == 1 and not data.startswith((".", "/")):
+        return _assemble(data, *_from_hub(data, split))
+    raise DataError(f"--data {data}: no such folder; give a BEIR folder, a hub id, or 'demo'")
 
 
 def _demo() -> RetrievalDataset:
@@ -62,135 +71,45 @@ def _demo() -> RetrievalDataset:
         missing_judged_ids,
     )
 
-    missing = missing_judged_ids()
-    warnings = [f"{len(missing)} judged passages are not in this Python's reference"]
-    documents = demo_documents()
-    there = {document.id for document in documents}
+    documents = {document.id: document for document in demo_documents()}
     qrels = {
-        query: {document: grade for document, grade in grades.items() if document in there}
+        query: {document: grade for document, grade in grades.items() if document in documents}
         for query, grades in demo_qrels().items()
     }
-    queries = demo_queries()
-    return RetrievalDataset(
-        DEMO,
-        documents,
-        {query: queries[query] for query in qrels},
-        qrels,
-        warnings if missing else [],
-    )
+    missing = missing_judged_ids()
+    warnings = [f"{len(missing)} judged passages are not in this Python's reference"]
+    return _checked(DEMO, documents, demo_queries(), qrels, warnings if missing else [])
 
 
-def _assemble(
-    name: str,
-    corpus: Iterator[dict[str, Any]],
-    queries: Iterator[dict[str, Any]],
-    rows: Iterator[tuple[str, str, int]],
-) -> RetrievalDataset:
-    documents: dict[str, Document] = {}
-    blank = 0
-    for entry in corpus:
-        key, text = str(entry["_id"]), entry.get("text") or ""
-        title = entry.get("title") or ""
-        if key in documents:
-            raise DataError(f"{name}: document id {key!r} stands twice in the corpus")
-        if not text.strip():
-            blank += 1
-            text, title = title, ""  # the title is all there is
-        documents[key] = Document(id=key, content=text, meta={"title": title} if title else {})
-    texts: dict[str, str] = {}
-    for entry in queries:
-        if str(entry["_id"]) in texts:
-            raise DataError(f"{name}: query id {entry['_id']!r} stands twice")
-        texts[str(entry["_id"])] = entry["text"]
-    qrels: Qrels = {}
-    for query, document, grade in rows:
-        if document in qrels.setdefault(query, {}):
-            raise DataError(f"{name}: query {query!r} judges document {document!r} twice")
-        qrels[query][document] = grade
-    return _checked(name, documents, texts, qrels, blank)
-
-
-def _checked(
-    name: str, documents: dict[str, Document], texts: dict[str, str], qrels: Qrels, blank: int
-) -> RetrievalDataset:
-    """Leave out what cannot be evaluated, and say how much."""
-    warnings = []
-    empty = [key for key, document in documents.items() if not (document.content or "").strip()]
-    for key in empty:
-        del documents[key]
-    if blank:
-        warnings.append(
-            f"{blank} documents have no text; {blank - len(empty)} of them are searched by their "
-            f"title, {len(empty)} have none and are left out"
-        )
-    if not documents:
-        raise DataError(f"{name}: the corpus holds no document with text")
-    unknown = {d for grades in qrels.values() for d in grades if d not in documents}
-    if unknown:
-        warnings.append(f"{len(unknown)} judged documents are not in the corpus")
-    nameless = [query for query in qrels if query not in texts]
-    if nameless:
+def _from_folder(folder: Path, split: str) -> tuple[_Table, _Table, _Table]:
+    texts = [folder / "corpus.jsonl", folder / "queries.jsonl"]
+    for path in texts:
+        if not path.is_file():
+            raise DataError(f"{path} does not exist; {_LAYOUT}")
+    qrels = folder / "qrels" / f"{split}.tsv"
+    if not qrels.is_file():
+        there = sorted(file.stem for file in qrels.parent.glob("*.tsv"))
         raise DataError(
-            f"{name}: the judgements name query {nameless[0]!r}, which queries.jsonl does not hold "
-            f"({len(nameless)} such)"
+            f"{qrels} does not exist; "
+            + (f"--split can be {', '.join(there)}" if there else _LAYOUT)
         )
-    useless = [query for query, grades in qrels.items() if max(grades.values(), default=0) <= 0]
-    if useless:
-        warnings.append(f"{len(useless)} queries have no relevant document and are left out")
-        qrels = {query: grades for query, grades in qrels.items() if query not in set(useless)}
-    if not qrels:
-        raise DataError(f"{name}: no query has a relevant document")
-    if len(texts) > len(qrels) + len(useless):
-        warnings.append(
-            f"{len(texts) - len(qrels) - len(useless)} queries have no judgement in this split"
-        )
-    queries = {query: texts[query] for query in qrels}
-    return RetrievalDataset(name, list(documents.values()), queries, qrels, warnings)
+    corpus, queries = (_Table(str(path), "line", read_json_lines(path)) for path in texts)
+    return corpus, queries, _Table(str(qrels), "line", _read_judgements(qrels))
 
 
-def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and objects of a JSON lines file; blank lines are passed over.
+def _read_judgements(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of a file of judgements, with or without a header; blank lines are passed over.
 
-    :raises DataError: if the file is missing, or a line is no JSON object.
+    :raises DataError: if a line is malformed; named with its number.
     """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
             try:
-                entry = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
-            if not isinstance(entry, dict):
-                raise DataError(f"{path}, line {number}: needs a JSON object")
-            yield number, entry
-
-
-def _read_texts(path: Path) -> Iterator[dict[str, Any]]:
-    for number, entry in read_json_lines(path):
-        if "_id" not in entry or not isinstance(entry.get("text"), str):
-            raise DataError(f"{path}, line {number}: needs the keys _id and text, text a string")
-        yield entry
-
-
-def _read_qrels(path: Path) -> Iterator[tuple[str, str, int]]:
-    if not path.is_file():
-        there = sorted(file.stem for file in path.parent.glob("*.tsv"))
-        raise DataError(
-            f"{path} does not exist; "
-            + (f"--split can be {', '.join(there)}" if there else "a BEIR folder holds it")
-        )
-    with path.open(encoding="utf-8", newline="") as lines:
-        for number, row in enumerate(
-            csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), start=1
-        ):
-            if number == 1 and row[:1] == ["query-id"]:
-                continue
-            try:
-                query, document, grade = row
-                yield query, document, int(grade)
+                cells = line.decode("utf-8-sig").rstrip("\r\n").split("\t")
+                if cells == [""] or (number == 1 and cells[0] == "query-id"):
+                    continue
+                query, document, grade = cells
+                yield number, {"query-id": query, "corpus-id": document, "score": int(grade)}
             except ValueError as error:
                 raise DataError(
                     f"{path}, line {number}: needs query-id, corpus-id and a whole score, "
@@ -198,9 +117,7 @@ def _read_qrels(path: Path) -> Iterator[tuple[str, str, int]]:
                 ) from error
 
 
-def _from_hub(
-    name: str, split: str
-) -> tuple[Iterator[dict[str, Any]], Iterator[dict[str, Any]], Iterator[tuple[str, str, int]]]:
+def _from_hub(name: str, split: str) -> tuple[_Table, _Table, _Table]:
     from datasets import load_dataset as load
     from datasets.exceptions import DatasetNotFoundError
 
@@ -212,5 +129,117 @@ def _from_hub(
         raise DataError(
             f"--data {name}: neither a folder nor a collection that the hub gives ({error})"
         ) from error
-    rows = ((str(r["query-id"]), str(r["corpus-id"]), int(r["score"])) for r in judged)
-    return iter(corpus), iter(queries), rows
+    return (
+        _Table(f"{name}, corpus", "row", enumerate(corpus, start=1)),
+        _Table(f"{name}, queries", "row", enumerate(queries, start=1)),
+        _Table(f"{name}-qrels, {split}", "row", enumerate(judged, start=1)),
+    )
+
+
+def _assemble(name: str, corpus: _Table, queries: _Table, judged: _Table) -> RetrievalDataset:
+    documents: dict[str, Document] = {}
+    titled = empty = 0
+    for key, text, title in _texts(corpus, "document"):
+        if text.strip():
+            documents[key] = Document(id=key, content=text, meta={"title": title} if title else {})
+        elif title.strip():
+            documents[key] = Document(id=key, content=title)  # the title is all there is
+            titled += 1
+        else:
+            empty += 1
+    warnings = []
+    if titled or empty:
+        warnings.append(
+            f"{titled + empty} documents have no text; {titled} of them are searched by their "
+            f"title, {empty} have none and are left out"
+        )
+    texts = {key: text for key, text, _ in _texts(queries, "query")}
+    return _checked(name, documents, texts, _qrels(judged, texts), warnings)
+
+
+def _texts(table: _Table, what: str) -> Iterator[tuple[str, str, str]]:
+    """Id, text and title of each row.
+
+    :raises DataError: if a row lacks one, or its id stood before.
+    """
+    first: dict[str, int] = {}
+    for number, row in table.rows:
+        where = table.where(number)
+        key, text, title = row.get("_id"), row.get("text"), row.get("title") or ""
+        if not isinstance(key, str | int) or key == "" or not isinstance(text, str):
+            raise DataError(f"{where}: needs the keys _id and text, text a string")
+        if not isinstance(title, str):
+            raise DataError(f"{where}: title must be a string, found {type(title).__name__}")
+        key = str(key)
+        if key in first:
+            raise DataError(
+                f"{where}: {what} id {key!r} stood already in {table.unit} {first[key]}"
+            )
+        first[key] = number
+        yield key, text, title
+
+
+def _qrels(table: _Table, queries: dict[str, str]) -> Qrels:
+    """The judgements.
+
+    :raises DataError: if a row judges what was judged before, or names a query that is not there.
+    """
+    first: dict[tuple[str, str], int] = {}
+    qrels: Qrels = {}
+    for number, row in table.rows:
+        query, document = str(row["query-id"]), str(row["corpus-id"])
+        if query not in queries:
+            raise DataError(
+                f"{table.where(number)}: judges query {query!r}, which is not among the queries"
+            )
+        if (query, document) in first:
+            raise DataError(
+                f"{table.where(number)}: query {query!r} and document {document!r} were judged "
+                f"already in {table.unit} {first[query, document]}"
+            )
+        first[query, document] = number
+        qrels.setdefault(query, {})[document] = int(row["score"])
+    return qrels
+
+
+def _checked(
+    name: str,
+    documents: dict[str, Document],
+    texts: dict[str, str],
+    qrels: Qrels,
+    warnings: list[str],
+) -> RetrievalDataset:
+    """Leave out what cannot be evaluated, and say how much.
+
+    :raises DataError: if nothing is left.
+    """
+    if not documents:
+        raise DataError(f"{name}: the corpus holds no document with text")
+    if not qrels:
+        raise DataError(f"{name}: the judgements hold no line")
+    warnings = list(warnings)
+    bare = sum(query not in qrels for query in texts)
+    if bare:
+        warnings.append(f"{bare} queries have no judgement in this split and are left out")
+    blank = {query for query in qrels if not texts[query].strip()}
+    if blank:
+        warnings.append(f"{len(blank)} judged queries have no text and are left out")
+    relevant = {
+        query: {document for document, grade in grades.items() if grade > 0}
+        for query, grades in qrels.items()
+        if query not in blank
+    }
+    useless = sum(not found for found in relevant.values())
+    if useless:
+        warnings.append(f"{useless} queries have no relevant document and are left out")
+    kept = {query: qrels[query] for query, found in relevant.items() if found}
+    if not kept:
+        raise DataError(f"{name}: no query with text has a relevant document")
+    unknown = {d for grades in kept.values() for d in grades if d not in documents}
+    if unknown:
+        warnings.append(f"{len(unknown)} judged documents are not in the corpus")
+    lost = sum(relevant[query].isdisjoint(documents) for query in kept)
+    if lost:
+        warnings.append(f"{lost} queries have no relevant document in the corpus and count 0")
+    queries = {query: texts[query] for query in kept}
+    return RetrievalDataset(name, list(documents.values()), queries, kept, warnings)

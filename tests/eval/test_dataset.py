@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from haystack import Document
 
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.dataset import load_dataset
@@ -45,18 +46,73 @@ def test_oddities_are_counted_and_told(beir):
         ("corpus.jsonl", '{"_id": "d7"}', "needs the keys _id and text"),
         ("corpus.jsonl", '{"_id": "d7", "text": 5}', r"corpus\.jsonl, line 5"),
         ("queries.jsonl", '{"_id": "q7", "text": null}', r"queries\.jsonl, line 4"),
-        ("corpus.jsonl", '{"_id": "d1", "text": "x"}', "'d1' stands twice"),
-        ("queries.jsonl", '{"_id": "q1", "text": "x"}', "'q1' stands twice"),
+        (
+            "corpus.jsonl",
+            '{"_id": "d1", "text": "x"}',
+            r"corpus\.jsonl, line 5: .*'d1' stood already in line 1",
+        ),
+        (
+            "queries.jsonl",
+            '{"_id": "q1", "text": "x"}',
+            r"queries\.jsonl, line 4: .*'q1' stood already in line 1",
+        ),
+        ("corpus.jsonl", '{"_id": "", "text": "x"}', r"corpus\.jsonl, line 5"),
+        ("corpus.jsonl", '{"_id": null, "text": "x"}', r"corpus\.jsonl, line 5"),
+        ("corpus.jsonl", '{"_id": "d7", "text": "x", "title": 5}', "title must be a string"),
+        ("corpus.jsonl", '{"_id": "d7", "text": "caf\xe9"}', r"corpus\.jsonl, line 5"),
+        ("qrels/test.tsv", "q1\td2\t1\tmore", r"test\.tsv, line 7"),
+        ("qrels/test.tsv", "q1\tcaf\xe9\t1", r"test\.tsv, line 7"),
         ("qrels/test.tsv", "q1\td2", r"test\.tsv, line 7"),
         ("qrels/test.tsv", "q1\td2\thigh", r"test\.tsv, line 7"),
-        ("qrels/test.tsv", "q1\td1\t1", "judges document 'd1' twice"),
-        ("qrels/test.tsv", "q7\td1\t1", "name query 'q7'"),
+        ("qrels/test.tsv", "q1\td1\t1", r"test\.tsv, line 7: .*judged already in line 2"),
+        ("qrels/test.tsv", "q7\td1\t1", r"test\.tsv, line 7: judges query 'q7'"),
     ],
 )
 def test_malformed_lines_are_errors(beir, file, line, message):
-    append(beir / file, line)
+    with (beir / file).open("a", encoding="latin-1") as out:
+        out.write(line + "\n")
     with pytest.raises(DataError, match=message):
         load_dataset(str(beir))
+
+
+def test_a_judged_query_without_text_is_left_out(beir):
+    append(beir / "queries.jsonl", json.dumps({"_id": "q4", "text": " \n"}))
+    append(beir / "qrels" / "test.tsv", "q4\td1\t1")
+    dataset = load_dataset(str(beir))
+    assert "q4" not in dataset.queries and "q4" not in dataset.qrels
+    assert dataset.warnings == ["1 judged queries have no text and are left out"]
+
+
+def test_a_query_that_nothing_can_answer_is_told(beir):
+    append(beir / "queries.jsonl", json.dumps({"_id": "q4", "text": "where"}))
+    append(beir / "qrels" / "test.tsv", "q4\tnowhere\t1")
+    dataset = load_dataset(str(beir))
+    assert dataset.qrels["q4"] == {"nowhere": 1}
+    assert "1 queries have no relevant document in the corpus and count 0" in dataset.warnings
+
+
+def test_judgements_with_a_mark_of_the_byte_order_blank_lines_or_no_header(beir):
+    qrels = beir / "qrels" / "test.tsv"
+    expected = load_dataset(str(beir)).qrels
+    text = qrels.read_text()
+    for variant in ("\ufeff" + text, text.replace("\n", "\r\n\r\n"), text.partition("\n")[2]):
+        qrels.write_bytes(variant.encode())
+        assert load_dataset(str(beir)).qrels == expected
+
+
+def test_the_demo_tells_what_this_python_does_not_hold(monkeypatch):
+    """Another Python cuts passages elsewhere: what it lacks is told, never counted as zero."""
+    from trlm_retrieval import index_data
+
+    monkeypatch.setattr(index_data, "demo_qrels", lambda: {"q": {"gone": 3}, "r": {"here": 1}})
+    monkeypatch.setattr(index_data, "demo_queries", lambda: {"q": "one", "r": "two"})
+    monkeypatch.setattr(index_data, "demo_documents", lambda: [Document(id="here", content="x")])
+    dataset = load_dataset("demo")
+    assert dataset.queries == {"r": "two"}
+    assert dataset.warnings == [
+        "1 judged passages are not in this Python's reference",
+        "1 queries have no relevant document and are left out",
+    ]
 
 
 def test_quotes_in_ids_are_ids(beir):
@@ -76,13 +132,16 @@ def test_missing_files_and_folders(beir):
     with pytest.raises(DataError, match="no document with text"):
         load_dataset(str(beir))
     (beir / "corpus.jsonl").unlink()
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match=r"corpus\.jsonl does not exist; a BEIR folder holds"):
         load_dataset(str(beir))
 
 
 def test_no_relevant_document_at_all(beir):
+    (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
+    with pytest.raises(DataError, match="the judgements hold no line"):
+        load_dataset(str(beir))
     (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t0\n")
-    with pytest.raises(DataError, match="no query has a relevant document"):
+    with pytest.raises(DataError, match="no query with text has a relevant document"):
         load_dataset(str(beir))
 
 
