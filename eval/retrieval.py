@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from filelock import FileLock
 from haystack import Document
 from haystack.components.joiners import DocumentJoiner
 
 from trlm_retrieval.combination import combine
-from trlm_retrieval.errors import DataError
+from trlm_retrieval.errors import DataError, PassageIndexError
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.passage_index import PassageIndex
 from trlm_retrieval.passage_index.text import passage_text
@@ -238,11 +239,16 @@ def _open_index(dataset: RetrievalDataset, cache_folder: Path, show_progress: bo
         text = f"\0{document.id}\0{passage_text(document)}"
         digest.update(text.encode("utf-8", "surrogatepass"))
     folder = cache_folder / "indexes" / digest.hexdigest()[:16]
-    if folder.exists():
-        return PassageIndex.open(folder)
-    return PassageIndex.build(
-        folder, dataset.documents, embedder=EMBEDDER, show_progress=show_progress
-    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with progress_bar("Waiting for the index", enabled=show_progress):
+        alone = FileLock(f"{folder}.lock").acquire()  # another evaluation may be building it
+    with alone:
+        try:
+            return PassageIndex.open(folder)
+        except PassageIndexError:  # not built yet, or its building was killed
+            return PassageIndex.build(
+                folder, dataset.documents, embedder=EMBEDDER, show_progress=show_progress
+            )
 
 
 @contextmanager

@@ -1,17 +1,21 @@
 """Scores kept on disk, so that a killed evaluation goes on and other combinations cost nothing."""
 
 import hashlib
+import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from trlm_retrieval.errors import DataError
+from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.lm import Likelihood, PassageStates, Template, TimeReversedLM
 from trlm_retrieval.lm.likelihood import Progress
 
 _PAIRS_A_COMMIT = 200
 _STATE_BYTES = 512 * 1024**2
+_WAIT_SECONDS = 60.0  # for another evaluation to finish its write of a few hundred rows
+_COLUMNS = ["key", "sum", "tokens", "cut"]
 
 
 class Score(NamedTuple):
@@ -30,23 +34,30 @@ class Score(NamedTuple):
 class ScoreCache:
     """An SQLite file of scores, keyed by model fingerprint, template, cut, query and passage.
 
+    Several evaluations may share one: each waits while another writes.
+
     :param path: the file; its folder is made if it is not there.
-    :raises DataError: if the file is something else.
+    :raises DataError: if the file is something else, is damaged or cannot be written; so does
+        :meth:`score`.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._connection = sqlite3.connect(path)
+        self._path = path
+        with self._errors_named():
+            self._connection = sqlite3.connect(path, timeout=_WAIT_SECONDS)
+            tables = self._column("SELECT name FROM sqlite_master WHERE type = 'table'")
+            columns = self._column("SELECT name FROM pragma_table_info('scores')")
+            if tables and (tables, columns) != (["scores"], _COLUMNS):
+                raise DataError(
+                    f"{path} is a database of something else, not of scores; name another folder "
+                    "with --cache-dir"
+                )
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS scores "
                 "(key BLOB PRIMARY KEY, sum REAL, tokens INTEGER, cut INTEGER) WITHOUT ROWID"
             )
-        except sqlite3.DatabaseError as error:
-            raise DataError(
-                f"{path} is not a score cache that can be used ({error}); delete it"
-            ) from error
 
     def score(
         self,
@@ -78,7 +89,7 @@ class ScoreCache:
                 progress=progress,
             )
             fresh = {key: _kept(likelihood) for key, likelihood in zip(chunk, found, strict=True)}
-            with self._connection:
+            with self._errors_named(), self._connection:
                 self._connection.executemany(
                     "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
                     [(key, *score) for key, score in fresh.items()],
@@ -91,14 +102,40 @@ class ScoreCache:
         for start in range(0, len(keys), 500):
             chunk = keys[start : start + 500]
             marks = ",".join("?" * len(chunk))
-            rows = self._connection.execute(
-                f"SELECT key, sum, tokens, cut FROM scores WHERE key IN ({marks})", chunk
-            )
+            with self._errors_named():
+                rows = self._connection.execute(
+                    f"SELECT key, sum, tokens, cut FROM scores WHERE key IN ({marks})", chunk
+                ).fetchall()
             known.update({key: Score(*values) for key, *values in rows})
         return known
 
+    def _column(self, statement: str) -> list[str]:
+        return [name for (name,) in self._connection.execute(statement)]
+
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        """Say of an SQLite error which file it is about, and what to do."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:  # the file may be sound: locked, full, read-only
+            raise DataError(
+                f"the score cache {self._path} cannot be used ({error}); wait until no other "
+                "evaluation writes it and see that its folder is writable and has space, or name "
+                "another folder with --cache-dir"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"{self._path} is damaged or is not a score cache ({error}); delete it, and its "
+                "scores are computed again, or name another folder with --cache-dir"
+            ) from error
+
 
 def _kept(likelihood: Likelihood) -> Score:
+    if not math.isfinite(likelihood.sum):
+        raise ModelError(
+            f"the model gives a log-likelihood of {likelihood.sum}, which ranks nothing: its "
+            "weights may be damaged, or --dtype float32 may help"
+        )
     return Score(likelihood.sum, len(likelihood), likelihood.cut_tokens)
 
 

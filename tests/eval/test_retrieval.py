@@ -18,7 +18,6 @@ from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.dataset import load_dataset
 from trlm_retrieval.eval.retrieval import SYSTEMS, evaluate_retrieval
 from trlm_retrieval.eval.runs import read_run, write_run
-from trlm_retrieval.eval.score_cache import ScoreCache
 
 
 @pytest.fixture
@@ -172,12 +171,6 @@ def test_the_report_escapes_what_came_from_outside(beir, tiny_lm, tmp_path):
     write_report(tmp_path / "r.html", evaluation, tiny_lm)
     html = (tmp_path / "r.html").read_text()
     assert "<img" not in html and "&lt;img src=x&gt;" in html and "<b>tiny" not in html
-
-
-def test_a_file_that_is_no_cache(tmp_path):
-    (tmp_path / "scores.sqlite").write_text("not a database at all, but long enough to be read")
-    with pytest.raises(DataError, match="is not a score cache"):
-        ScoreCache(tmp_path / "scores.sqlite")
 
 
 def test_a_killed_evaluation_goes_on_where_it_was(tiny_lm_folder, tmp_path):
