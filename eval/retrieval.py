@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -46,12 +46,18 @@ class RetrievalEvaluation:
 def sample_queries(dataset: RetrievalDataset, number: int | None, seed: int) -> RetrievalDataset:
     """The collection with ``number`` of its judged queries, drawn without replacement.
 
+    Where there are fewer, all are used and a warning says so.
+
     :raises DataError: if the number is not positive.
     """
-    if number is None or number >= len(dataset.queries):
+    if number is None:
         return dataset
     if number <= 0:
         raise DataError(f"--queries must be positive, not {number}")
+    there = len(dataset.queries)
+    if number > there:
+        note = f"{number} queries were asked for; there are {there} judged ones, all are used"
+        return replace(dataset, warnings=[*dataset.warnings, note])
     drawn = random.Random(seed).sample(sorted(dataset.queries), number)
     return RetrievalDataset(
         dataset.name,

@@ -151,6 +151,11 @@ def test_samples_are_seeded_and_without_replacement(beir):
     assert all(len(queries) == 2 for queries in drawn)
     assert drawn[0] == set(sample_queries(dataset, 2, 0).queries)
     assert len({frozenset(queries) for queries in drawn}) > 1
-    assert sample_queries(dataset, 99, 0) is dataset
+    assert sample_queries(dataset, None, 0) is dataset
+    assert sample_queries(dataset, 3, 0).warnings == []
+    everything = sample_queries(dataset, 99, 0)
+    assert everything.queries == dataset.queries
+    [note] = everything.warnings
+    assert note == "99 queries were asked for; there are 3 judged ones, all are used"
     with pytest.raises(DataError, match="--queries"):
         sample_queries(dataset, 0, 0)
