@@ -1,8 +1,9 @@
 """Text files: written whole or not at all, and JSON lines read with each bad line named."""
 
 import json
+import lzma
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -38,12 +39,14 @@ def write_text(path: Path, text: str) -> None:
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers, from 1, and objects of a JSON lines file; blank lines are passed over.
 
+    A file whose name ends in ``.xz`` is decompressed on the way.
+
     :raises DataError: if the file is missing, or a line is no JSON object; names file and line.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist")
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
+    with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as lines:
+        for number, line in enumerate(_whole(lines, path), start=1):
             if not line.strip():
                 continue
             try:
@@ -55,3 +58,10 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     f"{path}, line {number}: expected a JSON object, found {type(row).__name__}"
                 )
             yield number, row
+
+
+def _whole(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    try:
+        yield from lines
+    except (EOFError, lzma.LZMAError) as error:
+        raise DataError(f"{path} is cut short or damaged: {error}") from error

@@ -1,0 +1,39 @@
+"""LoRA adapters: a few trained numbers beside the frozen ones of a model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trlm_retrieval.errors import TRLMError
+from trlm_retrieval.lm.pretrained import CONFIG_NAME, Orders
+
+
+def add_adapter(model: Any, rank: int, seed: int) -> Any:
+    """Freeze a model and put an adapter into all its linear layers, in place.
+
+    :returns: peft's view of the model, which can save the adapter.
+    :raises TRLMError: without the extra ``train``.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise TRLMError("adapters need peft: `pip install 'trlm-retrieval[train]'`") from error
+    torch.manual_seed(seed)
+    return get_peft_model(
+        model,
+        LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules="all-linear"),
+    )
+
+
+def save_adapter(
+    adapted: Any, base: str | Path, order: Orders, start_tokens: dict[str, str], folder: Path
+) -> None:
+    """Write an adapter folder: the adapter, the name of its base, and the reading order."""
+    adapted.peft_config["default"].base_model_name_or_path = str(base)
+    adapted.save_pretrained(str(folder))
+    (folder / CONFIG_NAME).write_text(
+        json.dumps({"order": order, "start_tokens": start_tokens}, indent=2) + "\n",
+        encoding="utf-8",
+    )

@@ -1,0 +1,167 @@
+"""Fine-tuning on (query, passage) pairs: only the query's tokens carry loss.
+
+The contrastive term trains what ranking uses. With all passages equally likely beforehand, the
+probability that query q belongs to passage d+ is P(q|d+) / Σ P(q|d) over the candidates d; the
+term is its negative logarithm, with the passages of other pairs in the batch as candidates.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.lm.direction import PairEncoder
+from trlm_retrieval.lm.pretrained import load_pretrained, save_pretrained
+from trlm_retrieval.training.adapter import add_adapter, save_adapter
+from trlm_retrieval.training.check import check
+from trlm_retrieval.training.corpus import read_pairs
+from trlm_retrieval.training.loop import Pace, choose_precision, train
+from trlm_retrieval.training.objective import Batch, Objective
+from trlm_retrieval.training.pairs import EncodedPairs, PairBatch, PairBatches
+from trlm_retrieval.training.reporting import Reporter, plot_loss
+from trlm_retrieval.training.run import Run
+from trlm_retrieval.training.schedule import Schedule
+from trlm_retrieval.training.tokenizer import end_id, start_tokens
+from trlm_retrieval.training.workers import Workers
+
+_END_WEIGHT = 0.1
+_MEASURED_PAIRS = 128
+
+
+class QueryLikelihood(Objective):
+    """Negative log-likelihood of queries given their passages, in nats per query token.
+
+    Two terms may join it: the end token after the query, in nats a pair, and the contrast with the
+    batch's other passages, in nats a pair.
+
+    :param contrast: weight of the contrast; 0 leaves it out.
+    """
+
+    def __init__(self, model: Any, contrast: float = 0.0) -> None:
+        weights = {"loss": 1.0, "end": _END_WEIGHT}
+        super().__init__(model, weights | ({"contrast": contrast} if contrast else {}))
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        assert isinstance(batch, PairBatch)
+        found = self.log_probs(batch)
+        rows, width = batch.repeats.shape
+        cells = torch.zeros(rows * width + 1, device=found.device)
+        cells = cells.index_add(0, batch.cells.to(found.device), found)
+        sums = cells[:-1].view(rows, width)  # [d, k]: query d + k given passage d
+        terms = {"loss": -sums[:, 0].sum(), "end": -cells[-1]}
+        if "contrast" in self.weights:
+            number = torch.arange(width, device=found.device)
+            query = torch.arange(rows, device=found.device)[:, None]
+            candidates = sums[(query - number) % rows, number]  # [q, k]: query q given d = q - k
+            candidates = candidates.masked_fill(batch.repeats.to(found.device), -torch.inf)
+            terms["contrast"] = -candidates.log_softmax(1)[:, 0].sum()
+        return terms
+
+
+def finetune(
+    base: str | Path,
+    files: Sequence[Path],
+    out: Path,
+    schedule: Schedule,
+    workers: Workers,
+    *,
+    direction: str | None = None,
+    adapter_rank: int | None = None,
+    contrast: float = 0.0,
+    others: int = 7,
+    max_passage_tokens: int | None = 384,
+    batch_tokens: int = 8192,
+    device_tokens: int = 4096,
+    pace_minutes: float = 5.0,
+    precision: str | None = None,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> Run:
+    """Train a model on pairs; the folder ``out`` then holds it, or its adapter, under ``model``.
+
+    A killed run goes on when it is called again with the same arguments.
+
+    :param base: name, folder or hub id of the model to start from.
+    :param files: pair files; the hundredth part that :class:`Section` holds out is measured on.
+    :param direction: ``ba`` or ``fo``; by default the model's own.
+    :param adapter_rank: train a LoRA adapter of this rank instead of the whole model.
+    :param contrast: weight of the contrastive term; 0 leaves it out.
+    :param others: with the contrast, how many of the batch's other passages a query meets.
+    :param batch_tokens: tokens in a step over all processes; ``device_tokens`` in one pass.
+    :raises ModelError: if the model does not read in the direction's order.
+    :raises RunError: if ``out`` holds another run.
+    """
+    pace = Pace(max(1, batch_tokens // device_tokens), pace_minutes)
+    kind = choose_precision(precision, workers.device)
+    pairs, held_out = read_pairs(files, held_out=False), read_pairs(files, held_out=True)
+    run = Run(
+        out,
+        {
+            "task": "finetune",
+            "base": base,
+            "direction": direction,
+            "adapter_rank": adapter_rank,
+            "contrast": contrast,
+            "others": others if contrast else 0,
+            "files": list(files),
+            "pairs": len(pairs),
+            "max_passage_tokens": max_passage_tokens,
+            "batch_tokens": pace.batches * device_tokens,
+            "device_tokens": device_tokens,
+            "schedule": vars(schedule),
+            "precision": str(kind).removeprefix("torch."),
+            "seed": seed,
+        },
+    )
+    if run.finished:
+        return run
+    if workers.leads:
+        run.begin()
+    workers.wait()
+    loaded = load_pretrained(base, None, torch.float32)
+    tokenizer, order = loaded.tokenizer, loaded.order
+    starts = loaded.start_tokens or start_tokens(tokenizer)
+    model: Any = loaded.model.to(workers.device)
+
+    def scorer() -> TimeReversedLM:
+        return TimeReversedLM(model, tokenizer, order, starts, device_tokens)
+
+    template = scorer().template(direction)
+    adapted = add_adapter(model, adapter_rank, seed) if adapter_rank is not None else None
+    start_ids: dict[Any, int] = {
+        name: tokenizer.convert_tokens_to_ids(token) for name, token in starts.items()
+    }
+    encoder = PairEncoder(tokenizer, start_ids, scorer().max_context)
+    encoded = EncodedPairs(pairs, encoder, template, max_passage_tokens)
+    source = PairBatches(encoded, end_id(tokenizer), device_tokens, others if contrast else 0, seed)
+    sample = held_out[:: max(1, len(held_out) // _MEASURED_PAIRS)][:_MEASURED_PAIRS]
+
+    def measure() -> dict[str, float]:
+        found = check(scorer(), sample, template.name, max_passage_tokens=max_passage_tokens)
+        tokens_nats = torch.log(torch.tensor(found.perplexity)).item()
+        return {"held_out": tokens_nats, "gain": found.gain, "prefers_true": found.prefers_true}
+
+    def save(folder: Path) -> None:
+        if adapted is None:
+            save_pretrained(model, tokenizer, order, starts, folder)
+        else:
+            save_adapter(adapted, base, order, starts, folder)
+
+    with Reporter(f"fine-tuning {out.name}", show_progress and workers.leads) as reporter:
+        train(
+            QueryLikelihood(model, contrast),
+            source,
+            schedule,
+            pace,
+            run,
+            workers,
+            kind,
+            measure,
+            save,
+            reporter,
+        )
+    if workers.leads:
+        plot_loss(run.entries(), run.folder / "loss.png")
+    return run

@@ -1,0 +1,82 @@
+"""What training minimises, and the batches it is computed on."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from trlm_retrieval.lm.likelihood import CausalNetwork
+
+_HEAD_ROWS = 8192  # with more positions, logits are computed again in the backward pass
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of tokens, and the places in them where the next token is to be predicted.
+
+    :ivar inputs: what the network takes: ``input_ids`` of shape (rows, columns) and, where rows are
+        no plain sequences, ``position_ids`` and ``attention_mask``.
+    :ivar predict_from: shape (predictions,), places in the flattened rows that predict.
+    :ivar targets: shape (predictions,), the tokens to be predicted there.
+    :ivar counts: for each term of the loss, how many units its sum runs over.
+    """
+
+    inputs: dict[str, torch.Tensor]
+    predict_from: torch.Tensor
+    targets: torch.Tensor
+    counts: dict[str, int]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read, padding included."""
+        return self.inputs["input_ids"].numel()
+
+
+class BatchSource(Protocol):
+    """An endless sequence of batches, each known from its number alone."""
+
+    def batch(self, index: int) -> Batch: ...
+
+
+class Objective(torch.nn.Module):
+    """A loss made of terms. The model's token log-likelihood is the first of them.
+
+    :param model: a Hugging Face causal LM.
+    :param weights: the weight of each term; the loss is the weighted sum of the terms' means.
+    """
+
+    def __init__(self, model: Any, weights: dict[str, float]) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = weights
+        self._network = CausalNetwork(model)
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The sum of each term over the batch, in nats."""
+        raise NotImplementedError
+
+    def log_probs(self, batch: Batch) -> torch.Tensor:
+        """Log-probability of each target, in nats, shape (predictions,)."""
+        device = self.model.device
+        inputs = {name: values.to(device) for name, values in batch.inputs.items()}
+        outputs = self._network.outputs(**inputs, use_cache=False).flatten(0, 1)
+        outputs = outputs[batch.predict_from.to(device)]
+        targets = batch.targets.to(device)
+        if len(targets) <= _HEAD_ROWS or not torch.is_grad_enabled():
+            parts = map(self._chosen, outputs.split(_HEAD_ROWS), targets.split(_HEAD_ROWS))
+            return torch.cat(list(parts))
+        return torch.cat(
+            [
+                checkpoint(self._chosen, rows, ids, use_reentrant=False)
+                for rows, ids in zip(
+                    outputs.split(_HEAD_ROWS), targets.split(_HEAD_ROWS), strict=True
+                )
+            ]
+        )
+
+    def _chosen(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        split = self._network.head_splits
+        logits = self.model.get_output_embeddings()(outputs) if split else outputs
+        return -functional.cross_entropy(logits.float(), targets, reduction="none")
