@@ -10,8 +10,8 @@ from ir_measures import AP, RR, P, R, nDCG
 from .dataset import Qrels
 from .runs import Run
 
-MEASURES = (nDCG @ 10, RR @ 10, AP, R @ 100, P @ 5)
 MAIN_MEASURE = "nDCG@10"
+RECALL_DEPTH = 100
 
 _RESAMPLES = 10_000
 _CHUNK = 500
@@ -29,11 +29,23 @@ class Estimate:
     high: float
 
 
-def per_query(run: Run, qrels: Qrels) -> PerQuery:
-    """Each measure of each judged query; a query without results counts 0."""
-    values: PerQuery = {str(measure): dict.fromkeys(qrels, 0.0) for measure in MEASURES}
+def measures(depth: int = RECALL_DEPTH) -> tuple[ir_measures.measures.Measure, ...]:
+    """What is measured of runs that hold ``depth`` documents a query.
+
+    Recall is taken at 100, or at the end of the runs where that comes first.
+    """
+    return nDCG @ 10, RR @ 10, AP, R @ min(depth, RECALL_DEPTH), P @ 5
+
+
+def per_query(run: Run, qrels: Qrels, depth: int = RECALL_DEPTH) -> PerQuery:
+    """Each measure of each judged query; a query without results counts 0.
+
+    :param depth: documents a query that the run was cut to.
+    """
+    wanted = measures(depth)
+    values: PerQuery = {str(measure): dict.fromkeys(qrels, 0.0) for measure in wanted}
     judged = {query: scores for query, scores in run.items() if query in qrels and scores}
-    for metric in ir_measures.iter_calc(list(MEASURES), qrels, judged):
+    for metric in ir_measures.iter_calc(list(wanted), qrels, judged):
         values[str(metric.measure)][metric.query_id] = metric.value
     return values
 

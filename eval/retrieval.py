@@ -94,9 +94,11 @@ def evaluate_retrieval(
     warnings = list(dataset.warnings)
     seconds: dict[str, float] = {}
     runs: dict[str, Run] = {}
+    depth = top_k
     texts = {document.id: passage_text(document) for document in dataset.documents}
     if first_stage_run is not None:
         runs["fusion"] = _given_run(first_stage_run, dataset, texts, top_k, warnings)
+        depth = min(top_k, max(map(len, first_stage_run.values())))
     else:
         runs.update(_search(dataset, top_k, cache_folder, seconds, show_progress))
     candidates = runs["fusion"]
@@ -153,7 +155,9 @@ def evaluate_retrieval(
         }
     shown = {*systems, "fusion", *(["forward_sum"] if "forward" in systems else [])}
     runs = {name: runs[name] for name in _ROWS if name in runs and name in shown}
-    found: dict[str, PerQuery] = {name: per_query(run, dataset.qrels) for name, run in runs.items()}
+    found: dict[str, PerQuery] = {
+        name: per_query(run, dataset.qrels, depth) for name, run in runs.items()
+    }
     for name, run in runs.items():
         silent = sum(not run.get(query) for query in dataset.qrels)
         if silent:

@@ -31,7 +31,7 @@ def test_every_system_is_measured_and_tested(evaluation):
     result = evaluation.result
     assert set(result.systems) == {*SYSTEMS, "forward_sum"}
     for found in result.systems.values():
-        assert set(found) == {"nDCG@10", "RR@10", "AP", "R@100", "P@5"}
+        assert set(found) == {"nDCG@10", "RR@10", "AP", "R@4", "P@5"}
     assert "reverse vs forward" in result.tests and "default vs fusion" in result.tests
     assert result.settings["pairs_scored"] == {"reverse": 12, "forward": 12}
 
@@ -68,6 +68,24 @@ def test_default_is_what_the_ranker_ships(evaluation, tiny_lm):
         assert list(evaluation.runs["default"][query].values()) == pytest.approx(
             combine(list(fusion.values()), [reverse[d] for d in fusion]).tolist()
         )
+
+
+def test_recall_is_named_by_the_depth_of_the_runs(beir, tmp_path):
+    """Nothing below the first ``top_k`` is in a run, so its recall at 100 would be another one."""
+    dataset = load_dataset(str(beir))
+    given = {"q1": {"d4": 2.0, "d1": 1.0}, "q2": {"d2": 1.0}, "q3": {"d1": 1.0}}
+
+    def measured(**settings):
+        found = evaluate_retrieval(
+            dataset, None, "none", ["fusion"], cache_folder=tmp_path, **settings
+        )
+        return found.result.systems["fusion"]
+
+    assert "R@100" in measured() and "R@100" in measured(top_k=150)
+    assert "R@20" in measured(top_k=20) and "R@100" not in measured(top_k=20)
+    found = measured(first_stage_run=given)
+    assert found["R@2"].mean == pytest.approx(2 / 3) and "R@100" not in found
+    assert measured(top_k=1, first_stage_run=given)["R@1"].mean == pytest.approx(1 / 3)
 
 
 def test_a_second_run_scores_nothing(evaluation, beir, tiny_lm, tmp_path):
