@@ -49,10 +49,11 @@ def write_report(path: Path, evaluation: RetrievalEvaluation, lm: TimeReversedLM
 
 def _lead(result: Result) -> str:
     settings = result.settings
+    candidates = f"the first {settings['top_k']} candidates of {settings['first_stage']}"
+    reranked = f", reranked with {result.model}" if settings["pairs_scored"] else ""
     return (
-        f"{result.queries} queries over {settings['documents']:,} documents; the first "
-        f"{settings['top_k']} candidates of {settings['first_stage']} reranked with {result.model}."
-        " Means over queries; intervals hold 95 % of 10,000 bootstrap resamples."
+        f"{result.queries} queries over {settings['documents']:,} documents; "
+        f"{candidates}{reranked}. Means over queries; intervals hold 95 % of 10,000 bootstrap resamples."
     )
 
 

@@ -26,7 +26,10 @@ from .runs import Run
 from .score_cache import Score, ScoreCache
 
 SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default")
+RERANKED = ("forward", "reverse", "default")  # those that need a model and the fusion
 EMBEDDER = "minilm"
+
+_FIRST_STAGES = {"bm25": "BM25", "dense": EMBEDDER}
 
 _ROWS = ("bm25", "dense", "fusion", "forward_sum", "forward", "reverse", "default")
 
@@ -83,11 +86,14 @@ def evaluate_retrieval(
 
     :param lm: the model; None where no system needs one.
     :param model: its name, for the result.
-    :param systems: names out of :data:`SYSTEMS`.
+    :param systems: names out of :data:`SYSTEMS`; only the first stages that they need are
+        searched.
     :param top_k: candidates that are reranked.
     :param first_stage_run: reranked instead of a search; then ``fusion`` is this run.
-    :raises DataError: if a system is unknown, or the run fits no query.
+    :raises DataError: if a system is unknown or none is named, or the run fits no query.
     """
+    if not systems:
+        raise DataError(f"no system is asked for; there are {', '.join(SYSTEMS)}")
     unknown = [name for name in systems if name not in SYSTEMS]
     if unknown:
         raise DataError(f"unknown system {unknown[0]!r}; there are {', '.join(SYSTEMS)}")
@@ -99,9 +105,13 @@ def evaluate_retrieval(
     if first_stage_run is not None:
         runs["fusion"] = _given_run(first_stage_run, dataset, texts, top_k, warnings)
         depth = min(top_k, max(map(len, first_stage_run.values())))
+        first_stage = "given run"
     else:
-        runs.update(_search(dataset, top_k, cache_folder, seconds, show_progress))
-    candidates = runs["fusion"]
+        fused = bool({"fusion", *RERANKED} & set(systems))
+        stages = [name for name in _FIRST_STAGES if fused or name in systems]
+        runs.update(_search(dataset, stages, top_k, cache_folder, seconds, show_progress))
+        first_stage = " + ".join(_FIRST_STAGES[name] for name in stages)
+    candidates = runs.get("fusion", {})
     evaluation_scores: dict[str, Scores] = {}
     counts: dict[str, int] = {}
     for name, direction in (("reverse", None), ("forward", "forward")):
@@ -175,7 +185,7 @@ def evaluate_retrieval(
             "max_passage_tokens": max_passage_tokens,
             "documents": len(dataset.documents),
             "pairs_scored": counts,
-            "first_stage": "given run" if first_stage_run is not None else f"BM25 + {EMBEDDER}",
+            "first_stage": first_stage,
         },
         warnings,
     )
@@ -210,15 +220,19 @@ def _given_run(
 
 def _search(
     dataset: RetrievalDataset,
+    stages: Sequence[str],
     top_k: int,
     cache_folder: Path,
     seconds: dict[str, float],
     show_progress: bool,
 ) -> dict[str, Run]:
+    """Runs of the first stages named, and of their fusion where both are."""
     with _timed(seconds, "index"):
-        index = _open_index(dataset, cache_folder, show_progress)
+        embedder = EMBEDDER if "dense" in stages else None
+        index = _open_index(dataset, embedder, cache_folder, show_progress)
     found: dict[str, dict[str, list[Document]]] = {}
-    for name, search in (("bm25", index.search_bm25), ("dense", index.search_dense)):
+    for name in stages:
+        search = index.search_bm25 if name == "bm25" else index.search_dense
         with (
             _timed(seconds, name),
             progress_bar(f"Searching {name}", len(dataset.queries), show_progress) as advance,
@@ -227,12 +241,13 @@ def _search(
             for query, text in dataset.queries.items():
                 found[name][query] = search(text, top_k=top_k)
                 advance(1)
-    joiner = DocumentJoiner(join_mode="reciprocal_rank_fusion", top_k=top_k)
-    with _timed(seconds, "fusion"):
-        found["fusion"] = {
-            query: joiner.run([found["bm25"][query], found["dense"][query]])["documents"]
-            for query in dataset.queries
-        }
+    if len(stages) > 1:
+        joiner = DocumentJoiner(join_mode="reciprocal_rank_fusion", top_k=top_k)
+        with _timed(seconds, "fusion"):
+            found["fusion"] = {
+                query: joiner.run([found[name][query] for name in stages])["documents"]
+                for query in dataset.queries
+            }
     return {
         name: {
             query: {document.id: document.score or 0.0 for document in documents}
@@ -243,8 +258,11 @@ def _search(
     }
 
 
-def _open_index(dataset: RetrievalDataset, cache_folder: Path, show_progress: bool) -> PassageIndex:
-    digest = hashlib.sha256(EMBEDDER.encode())
+def _open_index(
+    dataset: RetrievalDataset, embedder: str | None, cache_folder: Path, show_progress: bool
+) -> PassageIndex:
+    """The index of the collection out of the cache; without an embedder, of its words alone."""
+    digest = hashlib.sha256((embedder or "").encode())
     for document in dataset.documents:
         text = f"\0{document.id}\0{passage_text(document)}"
         digest.update(text.encode("utf-8", "surrogatepass"))
@@ -257,7 +275,7 @@ def _open_index(dataset: RetrievalDataset, cache_folder: Path, show_progress: bo
             return PassageIndex.open(folder)
         except PassageIndexError:  # not built yet, or its building was killed
             return PassageIndex.build(
-                folder, dataset.documents, embedder=EMBEDDER, show_progress=show_progress
+                folder, dataset.documents, embedder=embedder, show_progress=show_progress
             )
 
 

@@ -38,7 +38,7 @@ def test_a_write_that_breaks_off_leaves_the_earlier_file(
 
     monkeypatch.setattr(os, "replace", killed)
     measures = {"nDCG@10": Estimate(0.5, 0.4, 0.6)}
-    settings = {"documents": 1, "top_k": 1, "first_stage": "none"}
+    settings = {"documents": 1, "top_k": 1, "first_stage": "none", "pairs_scored": {}}
     result = Result("d", 1, "m", {"bm25": measures}, {}, {}, {"bm25": {}}, settings)
     with pytest.raises(OSError, match="No space left") as raised:
         if what == "json":

@@ -18,6 +18,7 @@ from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.dataset import load_dataset
 from trlm_retrieval.eval.retrieval import SYSTEMS, evaluate_retrieval
 from trlm_retrieval.eval.runs import read_run, write_run
+from trlm_retrieval.passage_index import PassageIndex
 
 
 @pytest.fixture
@@ -136,8 +137,49 @@ def test_unknown_systems_and_a_missing_model(beir, tmp_path):
         evaluate_retrieval(dataset, None, "none", ["colbert"], cache_folder=tmp_path)
     with pytest.raises(DataError, match="needs a model"):
         evaluate_retrieval(dataset, None, "none", ["reverse"], cache_folder=tmp_path)
-    found = evaluate_retrieval(dataset, None, "none", ["bm25"], cache_folder=tmp_path)
-    assert set(found.runs) == {"bm25", "fusion"}
+    with pytest.raises(DataError, match="no system is asked for"):
+        evaluate_retrieval(dataset, None, "none", [], cache_folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("system", "searched", "embeds"),
+    [
+        ("bm25", {"bm25"}, False),
+        ("dense", {"dense"}, True),
+        ("fusion", {"bm25", "dense"}, True),
+        ("reverse", {"bm25", "dense"}, True),
+    ],
+)
+def test_only_the_first_stages_that_are_needed_are_searched(
+    system, searched, embeds, beir, tiny_lm, word_embedder, tmp_path, monkeypatch
+):
+    seen, embedded = set(), []
+    for name in ("bm25", "dense"):
+        search = getattr(PassageIndex, f"search_{name}")
+
+        def noted(*arguments, _name=name, _search=search, **settings):
+            seen.add(_name)
+            return _search(*arguments, **settings)
+
+        monkeypatch.setattr(PassageIndex, f"search_{name}", noted)
+    embed = type(word_embedder).embed
+    monkeypatch.setattr(
+        type(word_embedder), "embed", lambda *a, **k: (embedded.append(1), embed(*a, **k))[1]
+    )
+    found = evaluate_retrieval(
+        load_dataset(str(beir)), tiny_lm, "tiny", [system], cache_folder=tmp_path
+    )
+    assert set(found.runs) == {system} | ({"fusion"} if system == "reverse" else set())
+    assert seen == searched and bool(embedded) == embeds
+    assert found.result.queries == 3
+
+
+def test_the_command_needs_no_model_for_bm25(beir, tmp_path, capsys):
+    arguments = ["eval", "retrieval", "--data", beir, "--model", "no-such", "--systems", "bm25"]
+    arguments += ["--cache-dir", tmp_path / "cache", "--report", tmp_path / "r.html"]
+    assert run_cli([str(a) for a in arguments]) == 0, capsys.readouterr().err
+    html = (tmp_path / "r.html").read_text()
+    assert "the first 100 candidates of BM25. Means" in html and "no-such" not in html
 
 
 def test_the_command_writes_json_runs_and_report(beir, tiny_lm_folder, tmp_path, capsys):

@@ -75,19 +75,19 @@ def retrieval(
     """
     with working("Loading"):
         from trlm_retrieval.eval.dataset import load_dataset
-        from trlm_retrieval.eval.retrieval import evaluate_retrieval, sample_queries
+        from trlm_retrieval.eval.retrieval import RERANKED, evaluate_retrieval, sample_queries
         from trlm_retrieval.eval.runs import read_run, write_run
         from trlm_retrieval.lm import TimeReversedLM
 
         names = [name.strip() for name in systems.split(",") if name.strip()]
         dataset = sample_queries(load_dataset(data, split), queries, seed)
         run = read_run(first_stage_run) if first_stage_run else None
-        needs_model = {"forward", "reverse", "default"} & set(names)
+        needs_model = not set(RERANKED).isdisjoint(names)
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype) if needs_model else None
     evaluation = evaluate_retrieval(
         dataset,
         lm,
-        model,
+        model if needs_model else "no model",
         names,
         top_k,
         max_passage_tokens,
