@@ -53,7 +53,8 @@ def _lead(result: Result) -> str:
     reranked = f", reranked with {result.model}" if settings["pairs_scored"] else ""
     return (
         f"{result.queries} queries over {settings['documents']:,} documents; "
-        f"{candidates}{reranked}. Means over queries; intervals hold 95 % of 10,000 bootstrap resamples."
+        f"{candidates}{reranked}. "
+        "Means over queries; intervals hold 95 % of 10,000 bootstrap resamples."
     )
 
 
