@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from trlm_retrieval.lm import PassageStates
+from trlm_retrieval.lm import PassageStates, TimeReversedLM
 from trlm_retrieval.lm.likelihood import target_log_probs
-from trlm_retrieval.lm.states import state_key, target_log_probs_with_states
+from trlm_retrieval.lm.packed import packed_log_probs
+from trlm_retrieval.lm.states import PassageState, StateFormat, state_key
 
 PASSAGES = [f"Passage number {i} speaks of {'many ' * i}things." for i in range(12)]
 QUERIES = ["what of things?", "number", "does it speak of many, many things?"]
@@ -25,22 +26,25 @@ def expected(tiny_lm):
 
 
 def test_a_passage_is_computed_once_for_all_queries(tiny_lm, expected, monkeypatch):
-    computed = []
+    read = []
     original = tiny_lm.model.base_model.forward
 
     def counting(*args, **kwargs):
-        ids = kwargs["input_ids"]
-        computed.append(ids.shape[0] if kwargs.get("position_ids") is None else 0)
+        read.append(kwargs["input_ids"].numel())
         return original(*args, **kwargs)
 
     monkeypatch.setattr(tiny_lm.model.base_model, "forward", counting)
+    encoded = tiny_lm.encode(PAIRS, "ba")
+    stems = sum(len(context) - 1 for context in {pair.context for pair in encoded})
+    tails = sum(len(pair.target) for pair in encoded)
     states = PassageStates()
     assert sums(tiny_lm.score(PAIRS, "ba", states=states)) == pytest.approx(expected, abs=1e-3)
-    assert sum(computed) == len(PASSAGES) == len(states)
-    computed.clear()
+    assert sum(read) == stems + tails
+    assert len(states) == len(PASSAGES)
+    read.clear()
     again = tiny_lm.score(PAIRS[::-1], "ba", states=states)
     assert sums(again)[::-1] == pytest.approx(expected, abs=1e-3)
-    assert sum(computed) == 0
+    assert sum(read) == tails
 
 
 def test_scores_come_from_the_states(tiny_lm, expected):
@@ -48,7 +52,7 @@ def test_scores_come_from_the_states(tiny_lm, expected):
     tiny_lm.score(PAIRS, "ba", states=states)
     with torch.inference_mode():
         for state in states._kept.values():
-            state += 0.5
+            state.numbers += 0.5
     found = np.array(sums(tiny_lm.score(PAIRS, "ba", states=states)))
     assert (abs(found - expected) > 1e-2).all()
 
@@ -76,7 +80,7 @@ def test_the_limit_holds_and_scores_stay_exact(tiny_lm, expected):
         found = tiny_lm.score(PAIRS[start : start + 6], "ba", states=states)
         assert sums(found) == pytest.approx(expected[start : start + 6], abs=1e-3)
         assert 0 < states.bytes <= states.max_bytes
-        kept = sum(state.numel() * state.element_size() for state in states._kept.values())
+        kept = sum(state.nbytes for state in states._kept.values())
         assert kept == states.bytes
     assert len(states) < len(PASSAGES)
 
@@ -90,8 +94,8 @@ def test_a_limit_of_nothing_keeps_nothing(tiny_lm, expected):
 
 
 def test_the_least_recently_used_goes_first():
-    state = torch.zeros(2, 2, 1, 3, 4)
-    states = PassageStates(max_bytes=2 * state.numel() * state.element_size())
+    state = PassageState(torch.zeros(2, 2, 1, 3, 4), None)
+    states = PassageStates(max_bytes=2 * state.nbytes)
     states.put(b"a", state)
     states.put(b"b", state)
     assert states.get(b"a") is not None
@@ -101,13 +105,43 @@ def test_the_least_recently_used_goes_first():
     assert (states.hits, states.misses) == (3, 1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_states_of_another_precision_are_converted(tiny_lm, expected, dtype):
-    states = PassageStates(dtype=dtype)
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_states_of_another_precision_are_converted(tiny_lm, expected, precision):
+    states, exact = PassageStates(precision=precision), PassageStates()
+    tiny_lm.score(PAIRS, "ba", states=exact)
     tiny_lm.score(PAIRS, "ba", states=states)
-    assert all(state.dtype is dtype for state in states._kept.values())
+    assert all(state.numbers.dtype is getattr(torch, precision) for state in states._kept.values())
+    assert states.bytes <= 0.6 * exact.bytes
     found = sums(tiny_lm.score(PAIRS, "ba", states=states))
     np.testing.assert_allclose(found, expected, rtol=0.02)
+    assert found != sums(tiny_lm.score(PAIRS, "ba", states=exact))
+
+
+def test_a_share_of_the_positions_can_be_kept(tiny_lm, expected):
+    exact, half = PassageStates(), PassageStates(keep=0.5)
+    tiny_lm.score(PAIRS, "ba", states=exact)
+    tiny_lm.score(PAIRS, "ba", states=half)
+    assert half.bytes < 0.6 * exact.bytes
+    error = abs(np.subtract(sums(tiny_lm.score(PAIRS, "ba", states=half)), expected))
+    assert 0 < error.max() < 0.1 * max(map(abs, expected))
+
+
+def test_the_kept_positions_are_those_attended_to():
+    keys = torch.zeros(1, 40, 4)
+    keys[0, 7] = keys[0, 21] = torch.tensor([9.0, 0.0, 0.0, 0.0])
+    query = torch.zeros(1, 40, 4)
+    query[..., 0] = 1.0
+    state = PassageState.empty((1, 1, 40, 4), StateFormat(keep=0.45), keys)
+    state.write(0, query, keys, keys, None)
+    kept, _ = state.read(0, keys)
+    assert state.tokens == 18
+    assert kept[0, 0, :, 0].tolist() == [9.0, 9.0, *[0.0] * 16]
+
+
+@pytest.mark.parametrize("form", [{"precision": "int4"}, {"keep": 0.0}, {"keep": 1.5}])
+def test_odd_formats_are_refused(form):
+    with pytest.raises(ValueError, match=next(iter(form))):
+        PassageStates(**form)
 
 
 def test_many_queries_of_one_passage_do_not_see_each_other(tiny_lm):
@@ -120,20 +154,36 @@ def test_many_queries_of_one_passage_do_not_see_each_other(tiny_lm):
 def test_a_context_of_one_token_has_no_state(tiny_lm):
     sequences = [((0,), (5, 6, 7)), ((0, 9), (5,)), ((0,), ())]
     expected = target_log_probs(tiny_lm.network, sequences, 64)
-    found = target_log_probs_with_states(
-        tiny_lm.network, sequences, 64, PassageStates(), tiny_lm.fingerprint
-    )
+    found = packed_log_probs(tiny_lm.network, sequences, 64, PassageStates(), tiny_lm.fingerprint)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-def test_models_without_plain_states_take_the_plain_path(make_tiny_lm):
-    lm = make_tiny_lm("both")
-    lm.model.config.layer_types = ["sliding_attention", "full_attention"]
-    assert not lm.supports_states
+@pytest.mark.parametrize("order", ["ba", "fo"])
+@pytest.mark.parametrize("budget", [1, 40, 4096])
+def test_packed_scores_are_those_of_padded_batches(tiny_lm, order, budget):
+    sequences = [(pair.context, pair.target) for pair in tiny_lm.encode(PAIRS, order)]
+    expected = target_log_probs(tiny_lm.network, sequences, 4096)
     states = PassageStates()
-    plain = make_tiny_lm("both").score(PAIRS[:4], "ba")
-    assert sums(lm.score(PAIRS[:4], "ba", states=states)) == pytest.approx(sums(plain), abs=1e-3)
+    for kept in (None, states, states):
+        found = packed_log_probs(tiny_lm.network, sequences, budget, kept)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sliding", "unequal"])
+def test_models_that_cannot_be_packed_take_the_plain_path(make_tiny_lm, kind, monkeypatch):
+    plain = make_tiny_lm("both")
+    if kind == "sliding":
+        plain.model.config.layer_types = ["sliding_attention", "full_attention"]
+    else:
+        monkeypatch.setattr("trlm_retrieval.lm.packed._Pass.attend", lambda *_: _[2] * 0)
+    lm = TimeReversedLM(plain.model, plain.tokenizer, "both")
+    assert plain.supports_states and not lm.supports_states
+    monkeypatch.undo()
+    states = PassageStates()
+    expected = make_tiny_lm("both").score(PAIRS[:4], "ba")
+    assert sums(lm.score(PAIRS[:4], "ba", states=states)) == pytest.approx(sums(expected), abs=1e-3)
     assert len(states) == 0
 
 

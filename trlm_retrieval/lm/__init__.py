@@ -1,7 +1,8 @@
 """Scoring with time-reversed language models. Knows neither Haystack nor any data set.
 
 Read in this order: ``direction`` (what the model reads), ``likelihood`` (how it is scored),
-``states`` (what is kept between queries), ``pretrained`` (where models come from), ``model``.
+``states`` (what is kept between queries), ``packed`` (how it is scored fast), ``pretrained``
+(where models come from), ``model``.
 """
 
 from trlm_retrieval.lm.direction import DIRECTIONS, Template

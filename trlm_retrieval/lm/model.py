@@ -16,6 +16,7 @@ from trlm_retrieval.lm.direction import (
 )
 from trlm_retrieval.lm.int8 import quantize_int8
 from trlm_retrieval.lm.likelihood import CausalNetwork, Likelihood, Progress, target_log_probs
+from trlm_retrieval.lm.packed import enable_packing, packed_log_probs
 from trlm_retrieval.lm.pretrained import (
     INT8,
     Orders,
@@ -25,11 +26,7 @@ from trlm_retrieval.lm.pretrained import (
     model_fingerprint,
     save_pretrained,
 )
-from trlm_retrieval.lm.states import (
-    PassageStates,
-    supports_states,
-    target_log_probs_with_states,
-)
+from trlm_retrieval.lm.states import PassageStates
 
 Direction = Literal["ba", "fo", "forward"] | Template
 
@@ -74,6 +71,7 @@ class TimeReversedLM:
         self.order = order
         self.start_tokens = start_tokens or _default_start(tokenizer)
         self.network = CausalNetwork(self.model)
+        self.supports_states: bool = enable_packing(self.network)
         if token_budget is None:
             token_budget = 4096 if self.network.device.type == "cpu" else 32768
         self.token_budget = token_budget
@@ -122,11 +120,6 @@ class TimeReversedLM:
     def default_direction(self) -> Literal["ba", "fo"]:
         """``ba`` for a model that reads reversed tokens (FoBa included), else ``fo``."""
         return "fo" if self.order == "forward" else "ba"
-
-    @property
-    def supports_states(self) -> bool:
-        """Whether passage states can be kept; if not, scoring takes the plain path."""
-        return supports_states(self.model)
 
     def template(self, direction: "Direction | str | None" = None) -> Template:
         """The template of a direction, checked against the model's reading order.
@@ -183,12 +176,7 @@ class TimeReversedLM:
         template = self.template(direction)
         encoded = self._encoder.encode(pairs, template, max_passage_tokens)
         unique = list(dict.fromkeys((pair.context, pair.target) for pair in encoded))
-        if states is not None and self.supports_states:
-            found = target_log_probs_with_states(
-                self.network, unique, self.token_budget, states, self.fingerprint, progress
-            )
-        else:
-            found = target_log_probs(self.network, unique, self.token_budget, progress)
+        found = self._log_probs(unique, states, progress)
         if progress and len(unique) < len(encoded):
             progress(len(encoded) - len(unique))
         by_pair = dict(zip(unique, found, strict=True))
@@ -236,10 +224,20 @@ class TimeReversedLM:
     ) -> dict[tuple[int, ...], np.ndarray]:
         distinct = list(dict.fromkeys(targets))
         context = self._encoder.prior_context(template)
-        found = target_log_probs(
-            self.network, [(context, target) for target in distinct], self.token_budget
-        )
+        found = self._log_probs([(context, target) for target in distinct])
         return dict(zip(distinct, found, strict=True))
+
+    def _log_probs(
+        self,
+        sequences: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+        states: PassageStates | None = None,
+        progress: Progress | None = None,
+    ) -> list[np.ndarray]:
+        if not self.supports_states:
+            return target_log_probs(self.network, sequences, self.token_budget, progress)
+        return packed_log_probs(
+            self.network, sequences, self.token_budget, states, self.fingerprint, progress
+        )
 
     def _start_ids(self) -> dict[Any, int]:
         vocabulary = self.tokenizer.get_vocab()

@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.lm.adapter import adapter_base, is_adapter, merge_adapter
+from trlm_retrieval.lm.small_file import is_small, read_small
 from trlm_retrieval.model_store import resolve
 
 Orders = Literal["forward", "reverse", "both"]
@@ -94,6 +96,8 @@ def load_pretrained(
         folder = source if source.is_dir() else source.parent
         if source.is_file() and source.suffix != ".gguf":
             raise ModelError(f"{source} is neither a model folder nor a .gguf file")
+        if source.is_dir() and is_adapter(folder):
+            return _load_adapter(folder, order, dtype)
         if source.is_dir() and not (folder / "config.json").is_file():
             raise ModelError(
                 f"{folder} holds no config.json, so it is not a model folder; give the folder that "
@@ -105,8 +109,12 @@ def load_pretrained(
             model, tokenizer = _load_gguf(source, dtype)
         else:
             tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(
-                location, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            model = (
+                read_small(folder, dtype)
+                if folder and is_small(folder)
+                else AutoModelForCausalLM.from_pretrained(
+                    location, dtype=dtype, use_safetensors=True, trust_remote_code=False
+                )
             )
     except _UNREADABLE as error:
         remedy = (
@@ -120,6 +128,24 @@ def load_pretrained(
     known: Orders = "reverse" if location in REVERSE_HUB_IDS else "forward"
     return LoadedModel(
         model, tokenizer, order or settings.get("order") or known, settings.get("start_tokens")
+    )
+
+
+def _load_adapter(folder: Path, order: Orders | None, dtype: torch.dtype) -> LoadedModel:
+    """The base of an adapter, with the adapter added; its order and start tokens come first."""
+    base = load_pretrained(adapter_base(folder), order, torch.float32)
+    try:
+        merge_adapter(base.model, folder)
+    except _UNREADABLE as error:
+        raise ModelError(
+            f"cannot load the adapter in {folder}: check that it is complete"
+        ) from error
+    settings = _read_settings(folder)
+    return LoadedModel(
+        base.model.to(dtype),
+        base.tokenizer,
+        order or settings.get("order") or base.order,
+        settings.get("start_tokens") or base.start_tokens,
     )
 
 
