@@ -168,10 +168,14 @@ def evaluate_retrieval(
     found: dict[str, PerQuery] = {
         name: per_query(run, dataset.qrels, depth) for name, run in runs.items()
     }
+    silent: dict[int, list[str]] = {}
     for name, run in runs.items():
-        silent = sum(not run.get(query) for query in dataset.qrels)
-        if silent:
-            warnings.append(f"{name}: {silent} queries found nothing and count 0")
+        silent.setdefault(sum(not run.get(query) for query in dataset.qrels), []).append(name)
+    warnings += [
+        f"{', '.join(names)}: {number} queries found nothing and count 0"
+        for number, names in silent.items()
+        if number
+    ]
     comparisons = [(name, "fusion") for name in found if name != "fusion"]
     result = summarise(
         dataset.name,
@@ -209,7 +213,10 @@ def _given_run(
         if best:
             run[query] = dict(best)
     if not run:
-        raise DataError("the run holds no query of this collection; is it for another one?")
+        raise DataError(
+            "the run holds no query of this collection with a document of its corpus; is it for "
+            "another one?"
+        )
     if unknown:
         warnings.append(f"{unknown} documents of the run are not in the corpus and are left out")
     lacking = len(dataset.queries) - len(run)

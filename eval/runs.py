@@ -1,6 +1,7 @@
 """Run files in TREC format: ``query Q0 document rank score tag``, one line a retrieved document."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from trlm_retrieval.errors import DataError
@@ -9,8 +10,26 @@ from trlm_retrieval.text_files import write_text
 Run = dict[str, dict[str, float]]
 
 
+def check_ids(ids: Iterable[str]) -> None:
+    """Check that ids can stand in a run file, whose columns are separated by white space.
+
+    :raises DataError: if one holds white space.
+    """
+    for name in ids:
+        if name.split() != [name]:
+            raise DataError(
+                f"the id {name!r} holds white space, which separates the columns of a run file; "
+                "do without --run-dir, or change the id"
+            )
+
+
 def write_run(path: Path, run: Run, tag: str) -> None:
-    """Write a run, best documents first."""
+    """Write a run, best documents first.
+
+    :raises DataError: if an id holds white space.
+    """
+    check_ids(run)
+    check_ids(document for scores in run.values() for document in scores)
     lines = []
     for query, scores in run.items():
         ranked = sorted(scores.items(), key=lambda item: -item[1])
@@ -24,15 +43,15 @@ def read_run(path: Path) -> Run:
 
     :raises DataError: if the file is missing, a line is malformed, or a document stands twice.
     """
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path} does not exist; give a run file in TREC format")
     run: Run = {}
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                query, _, document, _, score, _ = line.split()
+                query, _, document, _, score, _ = line.decode("utf-8-sig").split()
                 value = float(score)
                 if not math.isfinite(value):
                     raise ValueError(score)

@@ -81,7 +81,7 @@ def test_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"{", "not valid JSON"),
+        (b'{"a": }', r"not valid JSON \(Expecting value, character 7\)"),
         (b'{"a": "\xff"}', "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
         (b"[1]", "expected a JSON object, found list"),

@@ -83,14 +83,22 @@ def test_runs_survive_a_round_trip(tmp_path):
         ("q Q0 d 1 0.5 t\nq Q0 d 2 0.4 t\n", "'d' stands twice"),
         ("q Q0 d 1 0.5 t\nq Q0 e 2 nan t\n", "line 2"),
         ("q Q0 d 1 inf t\n", "line 1"),
+        ("q Q0 d 1 0.5 t\nq Q0 caf\xe9 2 0.4 t\n", r"bad\.trec, line 2"),
         ("", "holds no line"),
     ],
 )
 def test_malformed_runs(tmp_path, text, message):
     path = tmp_path / "bad.trec"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=message):
         read_run(path)
+
+
+def test_ids_that_a_run_file_cannot_hold(tmp_path):
+    for run in ({"q 1": {"d": 1.0}}, {"q": {"d\u20031": 1.0}}, {"": {"d": 1.0}}):
+        with pytest.raises(DataError, match="holds white space"):
+            write_run(tmp_path / "r.trec", run, "tag")
+    assert not (tmp_path / "r.trec").exists()
 
 
 def test_a_missing_run(tmp_path):

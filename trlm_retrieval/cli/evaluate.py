@@ -28,10 +28,13 @@ DtypeOption = Annotated[
     typer.Option("--dtype", help="float32, bfloat16, float16 or int8; by default what suits."),
 ]
 JsonFileOption = Annotated[
-    Path | None, typer.Option("--json", help="Write the result to this file.")
+    Path | None, typer.Option("--json", help="Write the result to this file.", dir_okay=False)
 ]
 CacheOption = Annotated[
-    Path, typer.Option("--cache-dir", help="Where indexes and scores are kept for the next run.")
+    Path,
+    typer.Option(
+        "--cache-dir", help="Where indexes and scores are kept for the next run.", file_okay=False
+    ),
 ]
 
 
@@ -54,13 +57,19 @@ def retrieval(
     ] = 512,
     first_stage_run: Annotated[
         Path | None,
-        typer.Option(help="Rerank this TREC run instead of searching; `fusion` is then this run."),
+        typer.Option(
+            help="Rerank this TREC run instead of searching; `fusion` is then this run.",
+            dir_okay=False,
+        ),
     ] = None,
     json_file: JsonFileOption = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="Write each system's run here, in TREC format.")
+        Path | None,
+        typer.Option(help="Write each system's run here, in TREC format.", file_okay=False),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write a self-contained HTML report.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a self-contained HTML report.", dir_okay=False)
+    ] = None,
     cache_dir: CacheOption = DEFAULT_CACHE,
 ) -> None:
     """Evaluate BM25, dense, fusion, and reranking by P(passage | query) and P(query | passage).
@@ -76,11 +85,13 @@ def retrieval(
     with working("Loading"):
         from trlm_retrieval.eval.dataset import load_dataset
         from trlm_retrieval.eval.retrieval import RERANKED, evaluate_retrieval, sample_queries
-        from trlm_retrieval.eval.runs import read_run, write_run
+        from trlm_retrieval.eval.runs import check_ids, read_run, write_run
         from trlm_retrieval.lm import TimeReversedLM
 
         names = [name.strip() for name in systems.split(",") if name.strip()]
         dataset = sample_queries(load_dataset(data, split), queries, seed)
+        if run_dir is not None:
+            check_ids([*dataset.queries, *(document.id for document in dataset.documents)])
         run = read_run(first_stage_run) if first_stage_run else None
         needs_model = not set(RERANKED).isdisjoint(names)
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype) if needs_model else None
