@@ -22,6 +22,7 @@ from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.weights import packaged_folder
 
 _MANIFEST = "pulled.json"
 
@@ -89,12 +90,16 @@ def is_pulled(name: str) -> bool:
 
 
 def resolve(name_or_path: str | Path) -> str | Path:
-    """What a loader takes for a name: a pulled model's folder, an existing path, or a hub id.
+    """What a loader takes for a name: the folder of a packaged or a pulled model, an existing path,
+    or a hub id.
 
     :raises ModelError: if the name is a known model that is not pulled or is damaged, or looks like
         a path where nothing is.
     """
     name_or_path = str(name_or_path)
+    packaged = packaged_folder(name_or_path)
+    if packaged is not None:
+        return packaged
     if name_or_path in REGISTRY:
         folder = models_folder() / name_or_path
         problem = _problem(folder)

@@ -26,6 +26,7 @@ _PLAIN = {
     "rank_pattern": {},
     "alpha_pattern": {},
     "fan_in_fan_out": False,
+    "init_lora_weights": True,
 }
 
 
