@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 from dataclasses import replace
 
 import ir_measures
@@ -234,41 +233,50 @@ def test_the_report_escapes_what_came_from_outside(beir, tiny_lm, tmp_path):
     assert "<img" not in html and "&lt;img src=x&gt;" in html and "<b>tiny" not in html
 
 
-def test_a_killed_evaluation_goes_on_where_it_was(tiny_lm_folder, tmp_path):
-    script = tmp_path / "score.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import sys, time
-            from pathlib import Path
-            from trlm_retrieval.eval import score_cache
-            from trlm_retrieval.lm import TimeReversedLM
-            score_cache._PAIRS_A_COMMIT = 5
-            lm = TimeReversedLM.from_pretrained({str(tiny_lm_folder)!r}, dtype="float32")
-            done = 0
-            def progress(steps):
-                global done
-                done += steps
-                if "slow" in sys.argv and done >= 8:
-                    print("working", flush=True)
-                    time.sleep(60)
-            pairs = [(f"query {{i}}", f"passage {{i % 4}}") for i in range(20)]
-            cache = score_cache.ScoreCache(Path({str(tmp_path / "scores.sqlite")!r}))
-            found, computed = cache.score(lm, pairs, lm.template("fo"), 64, progress)
-            print(computed, sum(score.sum for score in found))
-            """
-        )
-    )
-    process = subprocess.Popen([sys.executable, script, "slow"], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "working\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    second = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    computed, total = second.stdout.split()
-    assert int(computed) == 15
-    (tmp_path / "scores.sqlite").unlink()
-    for leftover in tmp_path.glob("scores.sqlite-*"):
-        leftover.unlink()
-    fresh = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    assert int(fresh.stdout.split()[0]) == 20
-    assert float(fresh.stdout.split()[1]) == pytest.approx(float(total), abs=1e-2)
+STALLING = """
+import sys, time
+from contextlib import contextmanager
+from trlm_retrieval.cli import run
+from trlm_retrieval.eval import retrieval, score_cache
+
+score_cache._PAIRS_A_COMMIT = 5
+
+@contextmanager
+def bar(description, *_, **__):
+    done = 0
+    def advance(steps):
+        nonlocal done
+        done += steps
+        if description == "Scoring reverse" and done >= 8:
+            print("working", flush=True)
+            time.sleep(600)
+    yield advance
+
+retrieval.progress_bar = bar
+run(sys.argv[1:])
+"""
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(beir, tiny_lm_folder, tmp_path, capsys):
+    run = {query: {f"d{i}": 5.0 - i for i in range(1, 5)} for query in ("q1", "q2", "q3")}
+    write_run(tmp_path / "given.trec", run, "given")
+    out = tmp_path / "out.json"
+
+    def arguments(cache):
+        options = ["--data", beir, "--model", tiny_lm_folder, "--dtype", "float32", "--json", out]
+        options += ["--first-stage-run", tmp_path / "given.trec", "--cache-dir", tmp_path / cache]
+        return ["eval", "retrieval", *map(str, options)]
+
+    def evaluated(cache):
+        assert run_cli(arguments(cache)) == 0, capsys.readouterr().err
+        return json.loads(out.read_text())
+
+    command = [sys.executable, "-c", STALLING, *arguments("killed")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "working\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert not out.exists()
+    resumed, fresh = evaluated("killed"), evaluated("fresh")
+    assert resumed["settings"]["pairs_scored"] == {"reverse": 7, "forward": 12}
+    assert fresh["settings"]["pairs_scored"] == {"reverse": 12, "forward": 12}
+    assert resumed["per_query"] == fresh["per_query"]
