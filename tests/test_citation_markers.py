@@ -36,7 +36,7 @@ def test_taken_out():
 def test_sentences_know_their_markers():
     text = 'First [1]. He said "no." [3] Then [2][4]\nleft.[5] [6]'
     sentences = marked_sentences(text)
-    assert [s.text for s in sentences] == ["First .", 'He said "no."', "Then left."]
+    assert [s.text for s in sentences] == ["First.", 'He said "no."', "Then left."]
     assert [s.numbers for s in sentences] == [(1,), (3,), (2, 4, 5, 6)]
     assert [s.span.of(text) for s in sentences] == [
         "First [1].",

@@ -53,14 +53,14 @@ def without_markers(text: str) -> str:
 def marked_sentences(text: str, language: str = "en") -> list[MarkedSentence]:
     """The sentences of a text; a marker between two of them belongs to the one before it."""
     markers = find_markers(text)
-    blanked = _blanked(text)
-    spans = sentence_spans(blanked, language)
+    removals = _removals(text)
+    spans = sentence_spans(_blanked(text), language)
     numbers: list[list[int]] = [[] for _ in spans]
     for marker in markers if spans else ():
         started = [i for i, span in enumerate(spans) if span.start <= marker.span.start]
         numbers[started[-1] if started else 0] += marker.numbers
     return [
-        MarkedSentence(span, " ".join(span.of(blanked).split()), tuple(dict.fromkeys(named)))
+        MarkedSentence(span, _bare(text, span, removals), tuple(dict.fromkeys(named)))
         for span, named in zip(spans, numbers, strict=True)
     ]
 
@@ -82,6 +82,15 @@ def with_markers(text: str, numbers: Mapping[Span, Sequence[int]]) -> str:
             (Span(at, at), "".join(f" [{number}]" for number in cited).replace("] [", "]["))
         )
     return _edited(text, edits)
+
+
+def _bare(text: str, span: Span, removals: Sequence[tuple[Span, str]]) -> str:
+    inside = [
+        (Span(start - span.start, end - span.start), nothing)
+        for (start, end), nothing in removals
+        if span.start <= start and end <= span.end
+    ]
+    return " ".join(_edited(span.of(text), inside).split())
 
 
 def _blanked(text: str) -> str:

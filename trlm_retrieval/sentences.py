@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from sentencex import get_sentence_boundaries  # type: ignore[import-untyped]
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+from trlm_retrieval.well_formed import same_length
+
 _LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -43,8 +44,7 @@ def sentence_spans(text: str, language: str = "en") -> list[Span]:
 
 
 def _pieces(text: str, language: str) -> Iterator[Span]:
-    well_formed = _SURROGATE.sub("\ufffd", text)  # one character for one: spans still fit
-    for found in get_sentence_boundaries(language, well_formed):
+    for found in get_sentence_boundaries(language, same_length(text)):
         start, end = found["start_index"], found["end_index"]
         piece = text[start:end]
         if piece.strip():

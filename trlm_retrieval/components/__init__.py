@@ -9,6 +9,7 @@ from trlm_retrieval.components.bm25_retriever import BM25Retriever
 from trlm_retrieval.components.faiss_retriever import FAISSRetriever
 from trlm_retrieval.components.local_chat_generator import LocalChatGenerator
 from trlm_retrieval.components.passage_index_writer import PassageIndexWriter
+from trlm_retrieval.components.trlm_citation_attributor import TRLMCitationAttributor
 from trlm_retrieval.components.trlm_ranker import TRLMRanker
 
 allow_deserialization_module("trlm_retrieval.components")
@@ -18,5 +19,6 @@ __all__ = [
     "FAISSRetriever",
     "LocalChatGenerator",
     "PassageIndexWriter",
+    "TRLMCitationAttributor",
     "TRLMRanker",
 ]
