@@ -1,22 +1,28 @@
 """One self-contained HTML page from an evaluation, for people who must decide by it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 
-from trlm_retrieval.lm import Likelihood, TimeReversedLM
-from trlm_retrieval.passage_index.text import passage_text
+from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.text_files import write_text
 
 from .measures import MAIN_MEASURE
-from .result import Result
+from .report_queries import gains, queries
+from .result import Result, Test
 from .retrieval import RetrievalEvaluation
 
-_SHOWN_QUERIES = 10
-_SHOWN_PASSAGES = 3
-_PASSAGE_CHARACTERS = 420
-_FULL_COLOUR = 4.0  # nats of gain that get the strongest colour
+_MEANINGS = {
+    "bm25": "shared words",
+    "dense": "nearness of embeddings",
+    "fusion": "the first stage: reciprocal ranks of BM25 and dense, or the run that was given",
+    "forward_sum": "log P(passage | query)",
+    "forward": "the same for each token of the passage",
+    "reverse": "log P(query | passage)",
+    "default": "reverse mixed with the first stage's score, as the ranker ships it",
+}
+_LEVEL = 0.05
 
 
 def write_report(path: Path, evaluation: RetrievalEvaluation, lm: TimeReversedLM | None) -> None:
@@ -24,17 +30,13 @@ def write_report(path: Path, evaluation: RetrievalEvaluation, lm: TimeReversedLM
 
     :param lm: the model, which explains the queries that gained and lost most; None leaves the
         token gains out.
+    :raises OSError: if the page cannot be written.
     """
     result = evaluation.result
     system = next((name for name in ("default", "reverse") if name in evaluation.runs), None)
-    parts = [
-        _table(result),
-        _tests(result),
-        _bars(result),
-        _notes(result),
-    ]
+    parts = [_verdict(result), _table(result), _bars(result), _tests(result), _notes(result)]
     if system is not None:
-        parts += [_differences(result, system), _queries(evaluation, system, lm)]
+        parts += [_differences(evaluation, system), queries(evaluation, system, lm)]
     parts.append(_cost(result))
     page = Template((Path(__file__).with_name("report.html")).read_text(encoding="utf-8"))
     write_text(
@@ -58,10 +60,32 @@ def _lead(result: Result) -> str:
     )
 
 
+def _verdict(result: Result) -> str:
+    """What the table says, in words: the best system, and what the shipped ones gain."""
+    name, best = max(
+        ((name, found[MAIN_MEASURE]) for name, found in result.systems.items()),
+        key=lambda item: item[1].mean,
+    )
+    lines = [f"Highest {MAIN_MEASURE}: {name}, {best.mean:.3f} ({best.low:.3f}–{best.high:.3f})."]
+    for pair in ("default vs fusion", "reverse vs fusion", "reverse vs forward"):
+        if pair in result.tests:
+            lines.append(_said(result.tests[pair]))
+    return f"<ul class='verdict'>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+
+
+def _said(test: Test) -> str:
+    size = f"{abs(test.difference):.3f} {'above' if test.difference >= 0 else 'below'}"
+    sure = (
+        f"more than chance explains (p = {test.p:.4f})"
+        if test.p < _LEVEL
+        else f"which may be chance (p = {test.p:.2f})"
+    )
+    return f"{test.system} is {size} {test.baseline}, {sure}."
+
+
 def _table(result: Result) -> str:
     measures = list(next(iter(result.systems.values())))
     best = {m: max(found[m].mean for found in result.systems.values()) for m in measures}
-    head = "".join(f"<th>{escape(measure)}</th>" for measure in measures)
     rows = []
     for name, found in result.systems.items():
         cells = "".join(
@@ -69,145 +93,74 @@ def _table(result: Result) -> str:
             f"<small>{value.low:.3f}–{value.high:.3f}</small></td>"
             for measure, value in found.items()
         )
-        rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
-    return f"<h2>Systems</h2><table><tr><th>system</th>{head}</tr>{''.join(rows)}</table>"
+        rows.append(f"<tr><th scope='row'>{escape(name)}</th>{cells}</tr>")
+    meanings = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(_MEANINGS[name])}</dd>"
+        for name in result.systems
+        if name in _MEANINGS
+    )
+    return f"<h2>Systems</h2>{_grid(['system', *measures], rows)}<dl>{meanings}</dl>"
 
 
 def _tests(result: Result) -> str:
     if not result.tests:
         return ""
-    rows = "".join(
-        f"<tr><td>{escape(key)}</td>"
+    rows = [
+        f"<tr><th scope='row'>{escape(key)}</th>"
         f'<td class="{"up" if test.difference > 0 else "down"}">{test.difference:+.3f}</td>'
-        f"<td>{test.p:.4f}</td><td>{'yes' if test.p < 0.05 else 'no'}</td></tr>"
+        f"<td>{test.p:.4f}</td><td>{'yes' if test.p < _LEVEL else 'no'}</td></tr>"
         for key, test in result.tests.items()
-    )
+    ]
     measure = escape(next(iter(result.tests.values())).measure)
     return (
         f"<h2>Differences in {measure}</h2><p class='lead'>Paired randomisation tests over "
-        "queries, two-sided, Holm-corrected.</p>"
-        "<table><tr><th>comparison</th><th>difference</th><th>p</th><th>p &lt; 0.05</th></tr>"
-        f"{rows}</table>"
+        f"queries, two-sided, Holm-corrected.</p>"
+        f"{_grid(['comparison', 'difference', 'p', f'p < {_LEVEL}'], rows)}"
     )
 
 
 def _bars(result: Result) -> str:
-    height, left, width = 30, 130, 620
     top = max(found[MAIN_MEASURE].high for found in result.systems.values()) or 1.0
     rows = []
-    for row, (name, found) in enumerate(result.systems.items()):
-        value = found[MAIN_MEASURE]
-        y = row * height + 6
-        mean, low, high = (left + width * x / top for x in (value.mean, value.low, value.high))
-        rows.append(
-            f'<text x="{left - 10}" y="{y + 14}" text-anchor="end">{escape(name)}</text>'
-            f'<rect x="{left}" y="{y}" width="{mean - left:.1f}" height="19" fill="var(--bar)" '
-            'rx="2"/>'
-            f'<path d="M{low:.1f} {y + 9.5}H{high:.1f}M{low:.1f} {y + 5}v9M{high:.1f} {y + 5}v9" '
-            'stroke="var(--ink)" fill="none"/>'
-            f'<text class="soft" x="{high + 10:.1f}" y="{y + 14}">{value.mean:.3f}</text>'
+    for name, found in result.systems.items():
+        mean, low, high = (
+            100 * x / top
+            for x in (found[MAIN_MEASURE].mean, found[MAIN_MEASURE].low, found[MAIN_MEASURE].high)
         )
-    size = f"0 0 {left + width + 70} {len(result.systems) * height + 8}"
-    return f'<h2>{MAIN_MEASURE}</h2><svg viewBox="{size}" role="img">{"".join(rows)}</svg>'
+        rows.append(
+            f"<span>{escape(name)}</span><span class='track'><i style='width:{mean:.2f}%'></i>"
+            f"<b style='left:{low:.2f}%;width:{high - low:.2f}%'></b></span>"
+            f"<span>{found[MAIN_MEASURE].mean:.3f}</span>"
+        )
+    return f"<h2>{MAIN_MEASURE}</h2><div class='bars'>{''.join(rows)}</div>"
 
 
-def _differences(result: Result, system: str) -> str:
-    gains = sorted(_gains(result, system).values(), reverse=True)
-    width, height = 800, 170
-    step = width / len(gains)
-    middle = height / 2
-    scale = (middle - 12) / max(max(map(abs, gains)), 1e-9)
+def _differences(evaluation: RetrievalEvaluation, system: str) -> str:
+    found = gains(evaluation.result, system)
+    ordered = sorted(found, key=lambda query: found[query], reverse=True)
+    top = max(max(map(abs, found.values())), 1e-9)
     bars = "".join(
-        f'<rect x="{i * step:.2f}" width="{max(step - 0.6, 0.6):.2f}" '
-        f'y="{middle - max(gain, 0) * scale:.1f}" height="{abs(gain) * scale:.1f}" '
-        f'fill="var(--{"good" if gain > 0 else "bad"})"/>'
-        for i, gain in enumerate(gains)
+        f'<rect x="{position + 0.05:.2f}" width="0.9" '
+        f'y="{100 * (1 - max(found[query], 0) / top):.2f}" '
+        f'height="{max(100 * abs(found[query]) / top, 0.5):.2f}" '
+        f'fill="var(--{"good" if found[query] > 0 else "bad" if found[query] else "line"})">'
+        f"<title>{found[query]:+.2f} {escape(evaluation.dataset.queries[query])}</title></rect>"
+        for position, query in enumerate(ordered)
     )
-    won, lost = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    won, lost = (sum(gain * sign > 0 for gain in found.values()) for sign in (1, -1))
     return (
         f"<h2>Query by query: {system} against fusion</h2>"
         f"<p class='lead'>Difference in {MAIN_MEASURE}, sorted: {won} queries gain, {lost} lose, "
-        f"{len(gains) - won - lost} stay. The tallest bar is {max(map(abs, gains)):.2f}.</p>"
-        f'<svg viewBox="0 0 {width} {height}" role="img">{bars}'
-        f'<path class="axis" d="M0 {middle}H{width}"/></svg>'
+        f"{len(found) - won - lost} stay.</p>"
+        f"<div class='axis'><span>{top:+.2f}</span><span>0</span><span>−{top:.2f}</span></div>"
+        f'<svg viewBox="0 0 {len(found)} 200" preserveAspectRatio="none" role="img" '
+        f'aria-label="Differences of {len(found)} queries, sorted">{bars}</svg>'
     )
-
-
-def _gains(result: Result, system: str) -> dict[str, float]:
-    ours = result.per_query[system][MAIN_MEASURE]
-    fusion = result.per_query["fusion"][MAIN_MEASURE]
-    return {query: ours[query] - fusion[query] for query in ours}
-
-
-def _queries(evaluation: RetrievalEvaluation, system: str, lm: TimeReversedLM | None) -> str:
-    gains = _gains(evaluation.result, system)
-    ranked = sorted(gains, key=lambda query: gains[query], reverse=True)
-    most = [query for query in ranked[:_SHOWN_QUERIES] if gains[query] > 0]
-    least = [query for query in ranked[::-1][:_SHOWN_QUERIES] if gains[query] < 0]
-    documents = {document.id: document for document in evaluation.dataset.documents}
-    shown: dict[tuple[str, str], list[str]] = {
-        (query, name): sorted(run.get(query, {}), key=lambda doc: run[query][doc], reverse=True)[
-            :_SHOWN_PASSAGES
-        ]
-        for name, run in evaluation.runs.items()
-        if name in (system, "fusion")
-        for query in [*most, *least]
-    }
-    pairs = sorted({(query, doc) for (query, _), docs in shown.items() for doc in docs})
-    explained: dict[tuple[str, str], Likelihood] = {}
-    if lm is not None and pairs:
-        found = lm.score(
-            [(evaluation.dataset.queries[q], passage_text(documents[d])) for q, d in pairs],
-            prior=True,
-            max_passage_tokens=evaluation.result.settings["max_passage_tokens"],
-        )
-        explained = dict(zip(pairs, found, strict=True))
-
-    def passages(query: str, name: str) -> str:
-        items = []
-        for doc in shown[query, name]:
-            grade = evaluation.dataset.qrels[query].get(doc)
-            likelihood = explained.get((query, doc))
-            heat = _heat(lm, likelihood) if lm is not None and likelihood is not None else ""
-            text = passage_text(documents[doc])
-            cut = text[:_PASSAGE_CHARACTERS] + ("…" if len(text) > _PASSAGE_CHARACTERS else "")
-            judged = "not judged" if grade is None else f"grade {grade}"
-            items.append(f"<li><b>{escape(doc)}</b> ({judged}) {heat}<p>{escape(cut)}</p></li>")
-        return f"<ol>{''.join(items)}</ol>"
-
-    def block(heading: str, queries: Sequence[str]) -> str:
-        rows = "".join(
-            f"<details><summary><span class='{'up' if gains[query] > 0 else 'down'}'>"
-            f"{gains[query]:+.2f}</span> {escape(evaluation.dataset.queries[query])}</summary>"
-            f"<div class='columns'><div><b>{system}</b>{passages(query, system)}</div>"
-            f"<div><b>fusion</b>{passages(query, 'fusion')}</div></div></details>"
-            for query in queries
-        )
-        return f"<h2>{heading}</h2>{rows or '<p>None.</p>'}"
-
-    return (
-        block("Queries that gain most", most)
-        + block("Queries that lose most", least)
-        + "<p class='lead'>Token colours: gain of a query token over its prior, in nats.</p>"
-    )
-
-
-def _heat(lm: TimeReversedLM, likelihood: Likelihood) -> str:
-    spans = []
-    for piece, gain in zip(
-        lm.pieces(likelihood.token_ids), likelihood.token_gains.tolist(), strict=True
-    ):
-        share = 60 * min(1.0, abs(gain) / _FULL_COLOUR)
-        colour = f"color-mix(in srgb, var(--{'good' if gain > 0 else 'bad'}) {share:.0f}%, #0000)"
-        spans.append(
-            f'<span class="token" style="background:{colour}" title="{gain:+.2f} nats">'
-            f"{escape(piece)}</span>"
-        )
-    return "".join(spans)
 
 
 def _notes(result: Result) -> str:
-    return _list("Notes", [escape(warning) for warning in result.warnings])
+    entries = "".join(f"<li>{escape(warning)}</li>" for warning in result.warnings)
+    return f"<h2>Notes</h2><ul class='notes'>{entries}</ul>" if entries else ""
 
 
 def _cost(result: Result) -> str:
@@ -215,18 +168,19 @@ def _cost(result: Result) -> str:
     rows = []
     for name, seconds in result.seconds.items():
         pairs = scored.get(name)
-        rate = f"{pairs / seconds:,.0f}" if pairs and seconds else "–"
+        rate = f"{pairs / seconds:,.1f}" if pairs and seconds else "–"
         rows.append(
-            f"<tr><td>{escape(name)}</td><td>{seconds:,.1f}</td>"
+            f"<tr><th scope='row'>{escape(name)}</th><td>{seconds:,.1f}</td>"
             f"<td>{'–' if pairs is None else f'{pairs:,}'}</td><td>{rate}</td></tr>"
         )
+    head = ["step", "seconds", "passages scored now", "passages a second"]
     return (
-        "<h2>Cost</h2><table><tr><th>step</th><th>seconds</th><th>pairs scored now</th>"
-        f"<th>pairs a second</th></tr>{''.join(rows)}</table>"
-        "<p class='lead'>Pairs found in the score cache cost nothing and are not counted.</p>"
+        f"<h2>Cost</h2>{_grid(head, rows)}<p class='lead'>Scores found in the cache cost nothing "
+        "and are not counted.</p>"
     )
 
 
-def _list(heading: str, items: Iterable[str]) -> str:
-    entries = "".join(f"<li>{item}</li>" for item in items)
-    return f"<h2>{heading}</h2><ul class='notes'>{entries}</ul>" if entries else ""
+def _grid(head: Sequence[str], rows: Sequence[str]) -> str:
+    """A table that scrolls by itself where the page is narrow."""
+    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    return f"<div class='scroll'><table><tr>{cells}</tr>{''.join(rows)}</table></div>"

@@ -206,6 +206,11 @@ def test_the_command_writes_json_runs_and_report(beir, tiny_lm_folder, tmp_path,
     changed = {query for query, gain in load_gains(found, "default").items() if gain != 0}
     texts = load_dataset(str(beir)).queries
     assert changed and all(texts[query] in html for query in changed)
+    best = max(found["systems"], key=lambda name: found["systems"][name]["nDCG@10"]["mean"])
+    assert f"Highest nDCG@10: {best}, " in html
+    side = "above" if found["tests"]["reverse vs forward"]["difference"] >= 0 else "below"
+    size = abs(found["tests"]["reverse vs forward"]["difference"])
+    assert f"reverse is {size:.3f} {side} forward, which may be chance (p = " in html
     assert "http://" not in html and "https://" not in html and "<script" not in html
 
 

@@ -117,7 +117,8 @@ def retrieval(
     if report is not None:
         from trlm_retrieval.eval.report import write_report
 
-        write_report(report, evaluation, lm)
+        with working("Writing the report"):
+            write_report(report, evaluation, lm)
     finish(evaluation.result, json_file)
 
 

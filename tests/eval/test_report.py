@@ -1,0 +1,84 @@
+"""What the report shows of single queries, and how it says what a test found."""
+
+import re
+
+import pytest
+
+from trlm_retrieval.eval.dataset import load_dataset
+from trlm_retrieval.eval.report import _said, write_report
+from trlm_retrieval.eval.result import Test as PairedTest
+from trlm_retrieval.eval.retrieval import evaluate_retrieval
+
+
+@pytest.fixture
+def evaluation(beir, tiny_lm, tmp_path):
+    """A run that puts the right passage second for q1, first for q2 and q3."""
+    given = {
+        "q1": {"d4": 3.0, "d1": 2.0, "d2": 1.0},
+        "q2": {"d2": 3.0, "d1": 2.0, "d3": 1.0},
+        "q3": {"d3": 3.0, "d1": 2.0, "d2": 1.0},
+    }
+    evaluation = evaluate_retrieval(
+        load_dataset(str(beir)), tiny_lm, "tiny", cache_folder=tmp_path, first_stage_run=given
+    )
+    evaluation.result.per_query["default"]["nDCG@10"] = {"q1": 1.0, "q2": 0.5, "q3": 0.25}
+    evaluation.runs["default"]["q1"] = {"d1": 3.0, "d2": 2.0, "d4": 1.0}
+    return evaluation
+
+
+def page(evaluation, lm, tmp_path):
+    write_report(tmp_path / "r.html", evaluation, lm)
+    return (tmp_path / "r.html").read_text()
+
+
+def test_queries_are_shown_from_the_largest_gain_and_loss(evaluation, tmp_path):
+    html = page(evaluation, None, tmp_path)
+    before = evaluation.result.per_query["fusion"]["nDCG@10"]["q1"]
+    summaries = re.findall(r"<summary>.*?([+-][.0-9]+)</span> (.*?) <small>(.*?)</small>", html)
+    texts = evaluation.dataset.queries
+    assert summaries == [
+        (f"+{1 - before:.2f}", texts["q1"], f"{before:.2f} → 1.00"),
+        ("-0.75", texts["q3"], "1.00 → 0.25"),
+        ("-0.50", texts["q2"], "1.00 → 0.50"),
+    ]
+    differences = [float(d) for d in re.findall(r"<title>([+-][.0-9]+) ", html)]
+    assert differences == sorted(differences, reverse=True) and len(differences) == 3
+    assert "1 queries gain, 2 lose, 0 stay" in html
+
+
+def test_each_passage_has_its_grade_and_its_rank_in_the_other_ranking(evaluation, tmp_path):
+    html = page(evaluation, None, tmp_path)
+    gained = html[html.index("Queries that gain most") : html.index("Queries that lose most")]
+    rows = re.findall(r"<li><b>(\w+)</b> <small.*?>(.*?)</small> <small>(.*?)</small>", gained)
+    assert rows == [
+        ("d1", "grade 2", "fusion rank 2"),
+        ("d2", "not judged", "fusion rank 3"),
+        ("d4", "grade 0", "fusion rank 1"),
+        ("d4", "grade 0", "default rank 3"),
+        ("d1", "grade 2", "default rank 1"),
+        ("d2", "not judged", "default rank 2"),
+    ]
+
+
+def test_token_gains_are_those_of_the_model(evaluation, tiny_lm, tmp_path):
+    html = page(evaluation, tiny_lm, tmp_path)
+    dataset = evaluation.dataset
+    passage = next(document for document in dataset.documents if document.id == "d4")
+    [likelihood] = tiny_lm.score([(dataset.queries["q1"], passage.content)], prior=True)
+    shown = re.search(r"<b>d4</b>.*?<div class='heat'>(.*?)</div>", html, re.S)
+    assert shown is not None
+    gains = [float(gain) for gain in re.findall(r'title="([+-][.0-9]+) nats"', shown.group(1))]
+    assert gains == pytest.approx(likelihood.token_gains.tolist(), abs=0.02)
+    assert "class='heat'" not in page(evaluation, None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "sentence"),
+    [
+        (0.1, 0.001, "a is 0.100 above b, more than chance explains (p = 0.0010)."),
+        (-0.1, 0.04, "a is 0.100 below b, more than chance explains (p = 0.0400)."),
+        (0.1, 0.05, "a is 0.100 above b, which may be chance (p = 0.05)."),
+    ],
+)
+def test_what_a_test_found_is_said(difference, p, sentence):
+    assert _said(PairedTest("nDCG@10", "a", "b", difference, p)) == sentence
