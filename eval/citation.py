@@ -1,18 +1,27 @@
 """Citations: which of an answer's passages supports each of its claims.
 
 A method gives every passage of an answer a score for a claim. Right passages are those that a
-human judged to support the claim.
+human judged to support the claim. Where a file holds one source for each answer instead, cut into
+sentences, :mod:`~trlm_retrieval.eval.citation_within` takes over.
 """
 
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from trlm_retrieval.citation import (
+    GainDirection,
+    SearchName,
+    SupportScorer,
+    search,
+    support_template,
+)
 from trlm_retrieval.embedder import SentenceEmbedder
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.lm import Template, TimeReversedLM
@@ -20,35 +29,13 @@ from trlm_retrieval.passage_index.bm25 import RankBM25
 from trlm_retrieval.passage_index.text import words
 from trlm_retrieval.progress import progress_bar
 
-from .dataset import read_json_lines
+from .citation_data import Claim, halves, holds_sentences, load_claims
 from .measures import PerQuery
 from .result import Result, summarise
-from .score_cache import ScoreCache
+from .score_cache import Score, ScoreCache
 
 MAIN_MEASURE = "top1"
 MEASURES = (MAIN_MEASURE, "MRR", "precision", "recall")
-
-CLAIM_GIVEN_PASSAGE = Template(
-    "claim", "forward", "Passage: {passage}\nA statement that this passage supports:", " {query}"
-)
-PASSAGE_GIVEN_CLAIM = Template(
-    "support",
-    "forward",
-    "Statement: {query}\nA passage that supports this statement:",
-    " {passage}",
-)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of an answer, the answer's passages, and the indices of those that support it."""
-
-    id: str
-    answer: int
-    text: str
-    passages: tuple[str, ...]
-    sources: frozenset[int]
-
 
 Scores = list[np.ndarray]  # for each claim, one score for each passage of its answer
 
@@ -63,45 +50,34 @@ class Scorer:
     max_passage_tokens: int | None
     show_progress: bool
 
-    def log_likelihoods(
-        self, claims: Sequence[Claim], template: Template, mean: bool, passages: bool = True
-    ) -> Scores:
-        """Log-likelihoods of the template's target; without passages, of the claim alone."""
-        pairs = [(c.text, p) for c in claims for p in (c.passages if passages else ("",))]
+    def likelihoods(
+        self, pairs: Sequence[tuple[str, str]], template: Template, whole: bool = False
+    ) -> list[Score]:
+        """Likelihoods of (claim, source) pairs, from the cache where they are known.
+
+        :param whole: do not cut sources at ``max_passage_tokens``.
+        """
+        most = None if whole else self.max_passage_tokens
         with progress_bar(f"Scoring {template.name}", len(pairs), self.show_progress) as advance:
-            scores, _ = self.cache.score(self.lm, pairs, template, self.max_passage_tokens, advance)
-        values = np.array([score.mean if mean else score.sum for score in scores])
-        lengths = [len(c.passages) if passages else 1 for c in claims]
-        return np.split(values, np.cumsum(lengths)[:-1])
+            scores, _ = self.cache.score(self.lm, pairs, template, most, advance)
+        return scores
+
+    def support(
+        self, direction: GainDirection, overlap_weight: float = 0.0, whole: bool = False
+    ) -> SupportScorer:
+        """A scorer of support in a direction, for pairs of this evaluation."""
+        template = support_template(direction, self.lm.default_direction == "ba")
+        likelihoods = partial(self.likelihoods, whole=whole)
+        return SupportScorer(likelihoods, template, overlap_weight)
 
 
-def load_claims(path: Path) -> tuple[list[Claim], list[str]]:
-    """Claims of a file of ``{question, claims: [{text, sources}], passages}`` lines, and warnings.
+def _pairs(claims: Sequence[Claim]) -> list[tuple[str, str]]:
+    return [(claim.text, passage) for claim in claims for passage in claim.passages]
 
-    :raises DataError: if the file is missing, a line is malformed, or nothing is left.
-    """
-    claims: list[Claim] = []
-    bare = 0
-    for number, entry in read_json_lines(path):
-        try:
-            passages = tuple(str(passage) for passage in entry["passages"])
-            found = [(c["text"], frozenset(map(int, c["sources"]))) for c in entry["claims"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}, line {number}: needs claims (with text and sources) and passages"
-            ) from error
-        for position, (text, sources) in enumerate(found):
-            if not all(0 <= source < len(passages) for source in sources):
-                raise DataError(
-                    f"{path}, line {number}: claim {position} cites a passage that is not there"
-                )
-            if sources:
-                claims.append(Claim(f"{number}.{position}", number, text, passages, sources))
-            else:
-                bare += 1
-    if not claims:
-        raise DataError(f"{path} holds no claim with a source")
-    return claims, [f"{bare} claims have no source and are left out"] if bare else []
+
+def _by_claim(claims: Sequence[Claim], values: Sequence[float]) -> Scores:
+    ends = np.cumsum([len(claim.passages) for claim in claims])
+    return np.split(np.asarray(values, dtype=np.float64), ends[:-1])
 
 
 def _random(claims: Sequence[Claim], scorer: Scorer) -> Scores:
@@ -132,26 +108,32 @@ def _dense(claims: Sequence[Claim], scorer: Scorer) -> Scores:
     return [np.array([vectors[c.text] @ vectors[p] for p in c.passages]) for c in claims]
 
 
-def _forward(claims: Sequence[Claim], scorer: Scorer) -> Scores:
-    return scorer.log_likelihoods(claims, PASSAGE_GIVEN_CLAIM, mean=True)
+def _forward(claims: Sequence[Claim], scorer: Scorer, mean: bool) -> Scores:
+    """log P(passage | claim), as a sum or for each token of the passage."""
+    found = scorer.likelihoods(_pairs(claims), scorer.support("source").template)
+    return _by_claim(claims, [score.mean if mean else score.sum for score in found])
 
 
-def _reverse(claims: Sequence[Claim], scorer: Scorer) -> Scores:
-    """Gain of the claim over its prior, in nats for each token of the claim."""
-    template = CLAIM_GIVEN_PASSAGE
-    if scorer.lm.order == "reverse":
-        template = scorer.lm.template("ba")
-    given = scorer.log_likelihoods(claims, template, mean=True)
-    prior = scorer.log_likelihoods(claims, template, mean=True, passages=False)
-    return [likelihood - alone for likelihood, alone in zip(given, prior, strict=True)]
+def _gain(claims: Sequence[Claim], scorer: Scorer, direction: GainDirection) -> Scores:
+    """Gain over the prior, in nats for each token of the scored half."""
+    found = scorer.support(direction).score(_pairs(claims))
+    return _by_claim(claims, [support.gain for support in found])
+
+
+def _search(
+    claims: Sequence[Claim], scorer: Scorer, name: SearchName, direction: GainDirection
+) -> Scores:
+    """A search among the passages as it goes among the sentences of one."""
+    tasks = [(claim.text, [f"{passage}\n" for passage in claim.passages]) for claim in claims]
+    found = search(name, tasks, scorer.support(direction, whole=True))
+    return [np.asarray(one.scores) for one in found]
 
 
 def _default(claims: Sequence[Claim], scorer: Scorer) -> Scores:
-    """The reverse gain plus the word overlap: one reads meaning, the other rare names exactly."""
-    return [
-        gain + overlap
-        for gain, overlap in zip(_reverse(claims, scorer), _overlap(claims, scorer), strict=True)
-    ]
+    """What TRLMCitationAttributor ships."""
+    template = support_template("claim", scorer.lm.default_direction == "ba")
+    found = SupportScorer(scorer.likelihoods, template).score(_pairs(claims))
+    return _by_claim(claims, [support.score for support in found])
 
 
 METHODS: dict[str, Callable[[Sequence[Claim], Scorer], Scores]] = {
@@ -159,33 +141,41 @@ METHODS: dict[str, Callable[[Sequence[Claim], Scorer], Scores]] = {
     "overlap": _overlap,
     "bm25": _bm25,
     "dense": _dense,
-    "forward": _forward,
-    "reverse": _reverse,
+    "forward_sum": partial(_forward, mean=False),
+    "forward": partial(_forward, mean=True),
+    "forward_gain": partial(_gain, direction="source"),
+    "reverse": partial(_gain, direction="claim"),
     "default": _default,
+    "forward_binary": partial(_search, name="binary", direction="source"),
+    "forward_exclusion": partial(_search, name="exclusion", direction="source"),
+    "reverse_binary": partial(_search, name="binary", direction="claim"),
+    "reverse_exclusion": partial(_search, name="exclusion", direction="claim"),
 }
+# The searches read all passages of an answer in one context: many times the work of the others.
+DEFAULT_METHODS = tuple(list(METHODS)[:9])
 
 
 def evaluate_citation(
     path: Path,
     lm: TimeReversedLM,
     model: str,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | None = None,
     embedder: SentenceEmbedder | None = None,
     max_passage_tokens: int | None = 512,
     cache_folder: Path = Path(".trlm-eval"),
+    answers: int | None = None,
     show_progress: bool = False,
 ) -> Result:
-    """Evaluate methods on a file of claims.
+    """Evaluate methods on a file of answers.
 
     Precision and recall cite every passage that reaches a threshold; it is the one with the best
     F1 on the other half of the answers. A claim with no citation counts 0 in both.
 
+    :param methods: names out of :data:`METHODS`, or out of
+        :data:`~trlm_retrieval.eval.citation_within.METHODS` for a file of that shape.
+    :param answers: draw this many of the answers (by a fixed seed).
     :raises DataError: if a method is unknown or the file is malformed.
     """
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown:
-        raise DataError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
-    claims, warnings = load_claims(path)
     scorer = Scorer(
         lm,
         ScoreCache(cache_folder / "scores.sqlite"),
@@ -193,6 +183,14 @@ def evaluate_citation(
         max_passage_tokens,
         show_progress,
     )
+    if holds_sentences(path):
+        from .citation_within import evaluate_within
+
+        return evaluate_within(path, scorer, model, methods, answers)
+    methods = known(methods or DEFAULT_METHODS, METHODS)
+    claims, warnings = load_claims(path)
+    kept = draw(list(dict.fromkeys(claim.group for claim in claims)), answers)
+    claims = [claim for claim in claims if claim.group in kept]
     seconds: dict[str, float] = {}
     found: dict[str, PerQuery] = {}
     for name in methods:
@@ -201,31 +199,49 @@ def evaluate_citation(
         seconds[name] = round(time.perf_counter() - start, 3)
         found[name] = measure(claims, scores)
     comparisons = [(name, "overlap") for name in methods if name != "overlap"]
+    comparisons += [(name, name.replace("reverse", "forward")) for name in methods]
     return summarise(
         path.stem,
         model,
         found,
         MAIN_MEASURE,
-        [*comparisons, ("reverse", "forward")],
+        [(one, other) for one, other in comparisons if one != other],
         seconds,
-        {"answers": len({claim.answer for claim in claims})},
+        {"answers": len(kept), "max_passage_tokens": max_passage_tokens},
         warnings,
     )
+
+
+def known(methods: Sequence[str], there: Mapping[str, object]) -> Sequence[str]:
+    """The methods.
+
+    :raises DataError: if one is unknown.
+    """
+    unknown = [name for name in methods if name not in there]
+    if unknown:
+        raise DataError(f"unknown method {unknown[0]!r}; there are {', '.join(there)}")
+    return methods
+
+
+def draw(names: Sequence[str], number: int | None) -> set[str]:
+    """All names, or that many of them."""
+    if number is None or number >= len(names):
+        return set(names)
+    return set(random.Random(0).sample(sorted(names), number))
 
 
 def measure(claims: Sequence[Claim], scores: Scores) -> PerQuery:
     """Each measure of each claim; equal scores rank by the order of the passages."""
     values: PerQuery = {name: {} for name in MEASURES}
-    answers = sorted({claim.answer for claim in claims})
-    half_of = {answer: position % 2 for position, answer in enumerate(answers)}
+    half_of = halves([claim.group for claim in claims])
     fitted = {}
     for half in (0, 1):
-        other = [k for k, claim in enumerate(claims) if half_of[claim.answer] != half]
+        other = [k for k, claim in enumerate(claims) if half_of[claim.group] != half]
         fitted[half] = best_threshold([claims[k] for k in other], [scores[k] for k in other])
     for claim, row in zip(claims, scores, strict=True):
         ranked = np.argsort(-row, kind="stable").tolist()
         first = next(rank for rank, passage in enumerate(ranked, 1) if passage in claim.sources)
-        cited = {i for i, score in enumerate(row) if score >= fitted[half_of[claim.answer]]}
+        cited = {i for i, score in enumerate(row) if score >= fitted[half_of[claim.group]]}
         right = len(cited & claim.sources)
         values["top1"][claim.id] = float(first == 1)
         values["MRR"][claim.id] = 1.0 / first

@@ -20,7 +20,7 @@ many searches run side by side and share the model's batches (:func:`search`).
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, log2
 from typing import Literal, Protocol
@@ -160,14 +160,17 @@ class SupportScorer:
 class Found:
     """What a search found: sentences ``start`` to ``stop`` (exclusive) of a source.
 
-    :ivar score: what the search went by: the support of these sentences; for exclusion, how much
-        the support of the source falls without them.
+    :ivar scores: how every sentence of the source fares: its own score (linear), the rounds it
+        stayed in (binary), by how much the source's score falls without it (exclusion).
+    :ivar score: what the search went by in the end: the score of these sentences, or for
+        exclusion the fall.
     :ivar calls: texts that were scored to find them.
     """
 
     start: int
     stop: int
     score: float
+    scores: tuple[float, ...]
     calls: int = 0
 
 
@@ -178,7 +181,7 @@ def linear(sentences: Sequence[str]) -> Search:
     """The sentence with the highest score. N calls."""
     scores = yield list(sentences)
     best = max(range(len(scores)), key=scores.__getitem__)
-    return Found(best, best + 1, scores[best])
+    return Found(best, best + 1, scores[best], tuple(scores))
 
 
 def binary(sentences: Sequence[str]) -> Search:
@@ -188,6 +191,7 @@ def binary(sentences: Sequence[str]) -> Search:
     (1 for a source of one sentence).
     """
     start, stop = 0, len(sentences)
+    rounds = [0.0] * stop
     if stop == 1:
         [score] = yield list(sentences)
     while stop - start > 1:
@@ -200,7 +204,9 @@ def binary(sentences: Sequence[str]) -> Search:
             stop, score = middle, first
         else:
             start, score = middle, second
-    return Found(start, stop, score)
+        for kept in range(start, stop):
+            rounds[kept] += 1
+    return Found(start, stop, score, tuple(rounds))
 
 
 def exclusion(sentences: Sequence[str]) -> Search:
@@ -212,8 +218,9 @@ def exclusion(sentences: Sequence[str]) -> Search:
         "".join(sentences),
         *("".join([*sentences[:i], *sentences[i + 1 :]]) for i in range(len(sentences))),
     ]
-    lowest = min(range(len(rests)), key=rests.__getitem__)
-    return Found(lowest, lowest + 1, whole - rests[lowest])
+    falls = tuple(whole - rest for rest in rests)
+    worst = max(range(len(falls)), key=falls.__getitem__)
+    return Found(worst, worst + 1, falls[worst], falls)
 
 
 SEARCHES: dict[SearchName, Callable[[Sequence[str]], Search]] = {
@@ -262,5 +269,5 @@ def search(
             except StopIteration as end:
                 del wanted[number]
                 result: Found = end.value
-                found[number] = Found(result.start, result.stop, result.score, calls[number])
+                found[number] = replace(result, calls=calls[number])
     return [found[number] for number in range(len(tasks))]

@@ -5,17 +5,19 @@ import json
 import numpy as np
 import pytest
 
+from trlm_retrieval.citation import CLAIM_GIVEN_SOURCE, SOURCE_GIVEN_CLAIM, SupportScorer
 from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.citation import (
-    CLAIM_GIVEN_PASSAGE,
+    DEFAULT_METHODS,
     METHODS,
-    Claim,
+    Scorer,
     best_threshold,
     evaluate_citation,
-    load_claims,
     measure,
 )
+from trlm_retrieval.eval.citation_data import Claim, load_claims
+from trlm_retrieval.eval.score_cache import ScoreCache
 
 ANSWERS = [
     {
@@ -41,8 +43,9 @@ def file(tmp_path):
     return path
 
 
-def claim(name, answer, passages, sources):
-    return Claim(name, answer, "text", tuple(f"p{i}" for i in range(passages)), frozenset(sources))
+def claim(name, group, passages, sources):
+    passages = tuple(f"p{i}" for i in range(passages))
+    return Claim(name, str(group), "text", passages, frozenset(sources))
 
 
 def test_measures_by_hand():
@@ -74,26 +77,51 @@ def test_the_threshold_has_the_best_f1():
     assert f1(best) == pytest.approx(max(f1(t) for t in np.concatenate(scores)))
 
 
+def evaluate(file, lm, tmp_path, methods=None, **settings):
+    return evaluate_citation(file, lm, "tiny", methods, cache_folder=tmp_path / "cache", **settings)
+
+
 def test_every_method_scores_every_passage(file, tiny_lm, word_embedder, tmp_path):
-    result = evaluate_citation(
-        file, tiny_lm, "tiny", embedder=word_embedder, cache_folder=tmp_path / "cache"
-    )
-    assert set(result.systems) == set(METHODS)
+    result = evaluate(file, tiny_lm, tmp_path, list(METHODS), embedder=word_embedder)
+    assert list(result.systems) == list(METHODS)
     assert result.queries == 2 and result.warnings == ["1 claims have no source and are left out"]
     assert result.systems["overlap"]["top1"].mean == 1.0
-    assert "reverse vs forward" in result.tests
+    assert "reverse vs forward" in result.tests and "reverse_binary vs overlap" in result.tests
+    cheap = evaluate(file, tiny_lm, tmp_path, embedder=word_embedder)
+    assert tuple(cheap.systems) == DEFAULT_METHODS and "default" in DEFAULT_METHODS
 
 
-def test_reverse_is_the_gain_of_the_claim_for_each_token(file, tiny_lm, tmp_path):
-    from trlm_retrieval.eval.citation import Scorer
-    from trlm_retrieval.eval.score_cache import ScoreCache
-
+@pytest.mark.parametrize(
+    ("method", "template"),
+    [("reverse", CLAIM_GIVEN_SOURCE), ("forward_gain", SOURCE_GIVEN_CLAIM)],
+)
+def test_gains_are_over_the_prior_of_the_scored_half(
+    file, make_tiny_lm, tmp_path, method, template
+):
+    lm = make_tiny_lm("forward")
     claims, _ = load_claims(file)
-    scorer = Scorer(tiny_lm, ScoreCache(tmp_path / "s.sqlite"), None, 512, False)
-    for c, row in zip(claims, METHODS["reverse"](claims, scorer), strict=True):
+    scorer = Scorer(lm, ScoreCache(tmp_path / "s.sqlite"), None, 512, False)
+    for c, row in zip(claims, METHODS[method](claims, scorer), strict=True):
         for passage, score in zip(c.passages, row, strict=True):
-            [likelihood] = tiny_lm.score([(c.text, passage)], CLAIM_GIVEN_PASSAGE, prior=True)
+            [likelihood] = lm.score([(c.text, passage)], template, prior=True)
             assert score == pytest.approx(likelihood.gain / len(likelihood), abs=1e-3)
+
+
+def test_the_default_is_what_ships(file, make_tiny_lm, tmp_path):
+    lm = make_tiny_lm("forward")
+    claims, _ = load_claims(file)
+    scorer = Scorer(lm, ScoreCache(tmp_path / "s.sqlite"), None, 512, False)
+    shipped = SupportScorer(lm.score)
+    for c, row in zip(claims, METHODS["default"](claims, scorer), strict=True):
+        expected = [support.score for support in shipped.score([(c.text, p) for p in c.passages])]
+        assert row == pytest.approx(expected, abs=1e-3)
+
+
+def test_answers_are_drawn(file, tiny_lm, tmp_path):
+    result = evaluate(file, tiny_lm, tmp_path, ["overlap"], answers=1)
+    assert result.settings["answers"] == 1
+    again = evaluate(file, tiny_lm, tmp_path, ["overlap"], answers=1)
+    assert again.per_query == result.per_query
 
 
 def test_the_command(file, tiny_lm_folder, tmp_path, capsys):
@@ -113,6 +141,8 @@ def test_the_command(file, tiny_lm_folder, tmp_path, capsys):
         ("{", "line 3"),
         ('{"claims": []}', "line 3"),
         ('{"claims": [{"text": "x", "sources": [7]}], "passages": ["p"]}', "not there"),
+        ('{"claims": [{"text": 1, "sources": [0]}], "passages": ["p"]}', "line 3"),
+        ('{"quotes": [{"source": 0, "text": "no"}], "answer": "A.", "sources": []}', "line 3"),
     ],
 )
 def test_malformed_lines(file, line, message):

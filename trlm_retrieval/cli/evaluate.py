@@ -124,21 +124,25 @@ def retrieval(
 
 @app.command()
 def citation(
-    data: Annotated[
-        Path, typer.Option("--data", help="JSONL of answers: claims with sources, and passages.")
-    ],
+    data: Annotated[Path, typer.Option("--data", help="JSONL of answers with their sources.")],
     model: ModelOption = "smollm2-135m",
     methods: Annotated[
-        str, typer.Option(help="Comma-separated methods.")
-    ] = "random,overlap,bm25,dense,forward,reverse,default",
+        str | None,
+        typer.Option(help="Comma-separated methods; by default all but the costliest."),
+    ] = None,
+    answers: Annotated[
+        int | None, typer.Option(min=1, help="Draw this many of the answers.")
+    ] = None,
     dtype: DtypeOption = None,
     json_file: JsonFileOption = None,
     cache_dir: CacheOption = DEFAULT_CACHE,
 ) -> None:
-    """Evaluate which passage each claim of an answer is attributed to.
+    """Evaluate which passage, or which sentence of one source, each claim is attributed to.
 
-    `top1` is the share of claims with a right passage first. Precision and recall cite every
-    passage above a threshold that is fitted on the other half of the answers.
+    Among several passages, `top1` is the share of claims with a right one first; precision and
+    recall cite every passage above a threshold that is fitted on the other half of the answers.
+    Within one source, `F1` compares the sentences found with those that annotators selected, and
+    `calls` counts the model calls for an answer.
 
     Example: `trlm eval citation --data expertqa.jsonl --json out.json`
     """
@@ -147,8 +151,10 @@ def citation(
         from trlm_retrieval.lm import TimeReversedLM
 
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
-    names = [name.strip() for name in methods.split(",") if name.strip()]
-    result = evaluate_citation(data, lm, model, names, cache_folder=cache_dir, show_progress=True)
+    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
+    result = evaluate_citation(
+        data, lm, model, names, cache_folder=cache_dir, answers=answers, show_progress=True
+    )
     finish(result, json_file)
 
 
