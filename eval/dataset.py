@@ -58,7 +58,8 @@ def load_dataset(data: str, split: str = "test") -> RetrievalDataset:
     folder = Path(data)
     if folder.is_dir():
         return _assemble(folder.resolve().name, *_from_folder(folder, split))
-    if data.count("/") == 1 and not data.startswith((".", "/")):
+    # Beside a folder that is there it is a mistyped path, which no hub needs to be asked about.
+    if data.count("/") == 1 and not data.startswith((".", "/")) and not folder.parent.is_dir():
         return _assemble(data, *_from_hub(data, split))
     raise DataError(f"--data {data}: no such folder; give a BEIR folder, a hub id, or 'demo'")
 

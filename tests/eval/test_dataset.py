@@ -2,6 +2,7 @@
 
 import json
 
+import datasets
 import pytest
 from haystack import Document
 
@@ -134,6 +135,43 @@ def test_missing_files_and_folders(beir):
     (beir / "corpus.jsonl").unlink()
     with pytest.raises(DataError, match=r"corpus\.jsonl does not exist; a BEIR folder holds"):
         load_dataset(str(beir))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """Tables that the hub holds, by what is asked for; all other names are unknown."""
+    tables = {
+        ("BeIR/tiny", "corpus"): [{"_id": "d1", "title": "T", "text": "one"}],
+        ("BeIR/tiny", "queries"): [{"_id": "q1", "title": "", "text": "first"}],
+        ("BeIR/tiny-qrels", "dev"): [{"query-id": "q1", "corpus-id": "d1", "score": 1}],
+    }
+
+    def load(name, config=None, split=None):
+        if (name, split) not in tables:
+            raise ValueError(f"no {split} in {name}")
+        return datasets.Dataset.from_list(tables[name, split])
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    return tables
+
+
+def test_loads_a_hub_id(hub):
+    dataset = load_dataset("BeIR/tiny", "dev")
+    assert dataset.name == "BeIR/tiny" and dataset.queries == {"q1": "first"}
+    assert [(d.id, d.content, d.meta) for d in dataset.documents] == [("d1", "one", {"title": "T"})]
+    assert dataset.qrels == {"q1": {"d1": 1}}
+    hub["BeIR/tiny", "corpus"] *= 2
+    with pytest.raises(DataError, match=r"BeIR/tiny, corpus, row 2: .* already in row 1"):
+        load_dataset("BeIR/tiny", "dev")
+
+
+def test_a_hub_id_that_is_unknown_and_a_path_that_looks_like_one(hub, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="neither a folder nor a collection that the hub gives"):
+        load_dataset("BeIR/unknown")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DataError, match="no such folder"):
+        load_dataset("data/mistyped")
 
 
 def test_no_relevant_document_at_all(beir):
