@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from trlm_retrieval import __version__
-from trlm_retrieval.cli import _terminal, demo, evaluate, explain, index, models, search
+from trlm_retrieval.cli import _terminal, demo, evaluate, explain, index, models, search, train
 from trlm_retrieval.errors import TRLMError
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -32,6 +32,7 @@ app.command()(explain.explain)
 app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(train.app, name="train")
 
 
 def _print_version(wanted: bool) -> None:

@@ -192,6 +192,11 @@ def save_pretrained(
     """Write a model folder with its reading order."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    save_settings(order, start_tokens, folder)
+
+
+def save_settings(order: Orders, start_tokens: dict[str, str], folder: Path) -> None:
+    """Write how a folder's model reads."""
     (folder / CONFIG_NAME).write_text(
         json.dumps({"order": order, "start_tokens": start_tokens}, indent=2) + "\n",
         encoding="utf-8",

@@ -1,13 +1,12 @@
 """LoRA adapters: a few trained numbers beside the frozen ones of a model."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trlm_retrieval.errors import TRLMError
-from trlm_retrieval.lm.pretrained import CONFIG_NAME, Orders
+from trlm_retrieval.lm.pretrained import Orders, save_settings
 
 
 def add_adapter(model: Any, rank: int, seed: int) -> Any:
@@ -31,9 +30,8 @@ def save_adapter(
     adapted: Any, base: str | Path, order: Orders, start_tokens: dict[str, str], folder: Path
 ) -> None:
     """Write an adapter folder: the adapter, the name of its base, and the reading order."""
+    if Path(base).exists():
+        base = Path(base).resolve()
     adapted.peft_config["default"].base_model_name_or_path = str(base)
     adapted.save_pretrained(str(folder))
-    (folder / CONFIG_NAME).write_text(
-        json.dumps({"order": order, "start_tokens": start_tokens}, indent=2) + "\n",
-        encoding="utf-8",
-    )
+    save_settings(order, start_tokens, folder)

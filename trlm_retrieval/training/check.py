@@ -7,7 +7,8 @@ from math import sqrt
 import numpy as np
 
 from trlm_retrieval.lm import TimeReversedLM
-from trlm_retrieval.lm.likelihood import Progress
+from trlm_retrieval.lm.direction import Order
+from trlm_retrieval.lm.likelihood import Progress, target_log_probs
 
 
 @dataclass(frozen=True)
@@ -80,3 +81,26 @@ def _wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def order_losses(
+    lm: TimeReversedLM, texts: Sequence[str], most_tokens: int = 256
+) -> dict[Order, float]:
+    """Nats per token of texts read in each order: whether a model really reads in its own.
+
+    A model that reads backwards finds text far likelier backwards than forwards.
+
+    :param most_tokens: of longer texts only the beginning is read.
+    """
+    tokens = [
+        lm.tokenizer.encode(text, add_special_tokens=False)[: min(most_tokens, lm.max_context - 1)]
+        for text in texts
+    ]
+    losses: dict[Order, float] = {}
+    steps: dict[Order, int] = {"forward": 1, "reverse": -1}
+    for order, step in steps.items():
+        start = lm.tokenizer.convert_tokens_to_ids(lm.start_tokens[order])
+        rows = [((start,), ids[::step]) for ids in tokens]
+        found = target_log_probs(lm.network, rows, lm.token_budget)
+        losses[order] = -float(np.concatenate(found).mean())
+    return losses

@@ -4,6 +4,7 @@ A heading with the text below it serves twice: as running text for pre-training,
 (query, passage) pair for fine-tuning.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,11 @@ def read_sections(files: Iterable[Path]) -> Iterator[Section]:
                 )
             if text.strip():
                 yield Section(heading.strip(), text.strip())
+
+
+def section_line(section: Section) -> str:
+    """A section as a JSON line that :func:`read_sections` reads."""
+    return json.dumps({"heading": section.heading, "text": section.text}, ensure_ascii=False) + "\n"
 
 
 def read_pairs(files: Iterable[Path], held_out: bool) -> list[tuple[str, str]]:

@@ -74,7 +74,7 @@ def finetune(
     max_passage_tokens: int | None = 384,
     batch_tokens: int = 8192,
     device_tokens: int = 4096,
-    pace_minutes: float = 5.0,
+    checkpoint_minutes: float = 5.0,
     precision: str | None = None,
     seed: int = 0,
     show_progress: bool = False,
@@ -93,19 +93,19 @@ def finetune(
     :raises ModelError: if the model does not read in the direction's order.
     :raises RunError: if ``out`` holds another run.
     """
-    pace = Pace(max(1, batch_tokens // device_tokens), pace_minutes)
+    pace = Pace(max(1, batch_tokens // device_tokens), checkpoint_minutes)
     kind = choose_precision(precision, workers.device)
     pairs, held_out = read_pairs(files, held_out=False), read_pairs(files, held_out=True)
     run = Run(
         out,
         {
-            "task": "finetune",
+            "task": "fine-tuning",
             "base": base,
             "direction": direction,
             "adapter_rank": adapter_rank,
             "contrast": contrast,
             "others": others if contrast else 0,
-            "files": list(files),
+            "data": list(files),
             "pairs": len(pairs),
             "max_passage_tokens": max_passage_tokens,
             "batch_tokens": pace.batches * device_tokens,

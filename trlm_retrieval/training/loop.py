@@ -129,7 +129,7 @@ def train(
                 saved = monotonic()
     model.eval()
     if workers.leads:
-        run.finish(save)
+        run.finish(save, workers.hardware)
     workers.wait()
 
 

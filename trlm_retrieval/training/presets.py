@@ -5,12 +5,9 @@ one head of 64 are 2 kB a token in fp16, where SmolLM2-135M takes 23 kB.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-
-from trlm_retrieval.training.tokenizer import end_id
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,10 @@ class Preset:
     learning_rate: float
 
 
-# Named after their parameters with a vocabulary of 16,384, embeddings (tied) included.
+# Named after their parameters with a vocabulary of 16,384, embeddings (tied) included; ``tiny`` is
+# for the demo and for tests.
 PRESETS = {
+    "tiny": Preset(width=64, layers=2, heads=2, mlp=128, learning_rate=5e-3),
     "2m": Preset(width=96, layers=4, heads=2, mlp=256, learning_rate=4e-3),
     "6m": Preset(width=192, layers=6, heads=3, mlp=512, learning_rate=3e-3),
     "10m": Preset(width=256, layers=8, heads=4, mlp=768, learning_rate=2e-3),
@@ -37,15 +36,18 @@ PRESETS = {
 }
 
 
-def new_model(preset: Preset, tokenizer: Any, max_context: int, seed: int) -> LlamaForCausalLM:
+def new_model(
+    preset: Preset, vocabulary: int, end: int, max_context: int, seed: int
+) -> LlamaForCausalLM:
     """A model with random weights that are the same for the same seed.
 
+    :param vocabulary: number of tokens; ``end`` is the one that ends a text.
     :param max_context: longest sequence it will take, in tokens.
     """
     torch.manual_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer),
+            vocab_size=vocabulary,
             hidden_size=preset.width,
             intermediate_size=preset.mlp,
             num_hidden_layers=preset.layers,
@@ -54,6 +56,6 @@ def new_model(preset: Preset, tokenizer: Any, max_context: int, seed: int) -> Ll
             max_position_embeddings=max_context,
             tie_word_embeddings=True,
             bos_token_id=None,
-            eos_token_id=end_id(tokenizer),
+            eos_token_id=end,
         )
     )

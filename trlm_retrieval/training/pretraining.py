@@ -15,7 +15,7 @@ from trlm_retrieval.training.reporting import Reporter, plot_loss
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.shards import Shards
-from trlm_retrieval.training.tokenizer import start_tokens
+from trlm_retrieval.training.tokenizer import end_id, start_tokens
 from trlm_retrieval.training.workers import Workers
 
 READS: dict[Orders, tuple[Order, ...]] = {
@@ -100,7 +100,7 @@ def pretrain(
     max_context: int = 1024,
     batch_tokens: int = 8192,
     device_tokens: int = 4096,
-    pace_minutes: float = 5.0,
+    checkpoint_minutes: float = 5.0,
     precision: str | None = None,
     seed: int = 0,
     show_progress: bool = False,
@@ -115,14 +115,14 @@ def pretrain(
     :param base: a model to go on from instead, whose tokenizer the shards must have.
     :param context: tokens in a row; ``max_context`` is what a new model can take later.
     :param batch_tokens: tokens in a step over all processes; ``device_tokens`` in one pass.
-    :param pace_minutes: time between checkpoints.
+    :param checkpoint_minutes: time between checkpoints.
     :raises ValueError: for settings that do not fit each other.
     :raises RunError: if ``out`` holds another run.
     """
     if (preset is None) == (base is None) or (preset is not None and preset not in PRESETS):
         raise ValueError(f"give a model to go on from, or a size: {', '.join(PRESETS)}")
     rows = max(1, device_tokens // context)
-    pace = Pace(max(1, batch_tokens // (rows * context)), pace_minutes)
+    pace = Pace(max(1, batch_tokens // (rows * context)), checkpoint_minutes)
     kind = choose_precision(precision, workers.device)
     data, held_out = Shards(shards, "train"), Shards(shards, "held_out")
     tokenizer = data.tokenizer
@@ -133,11 +133,12 @@ def pretrain(
     run = Run(
         out,
         {
-            "task": "pretrain",
+            "task": "pre-training",
             "order": order,
             "preset": preset,
             "base": base,
             "shards": shards,
+            "data": data.sources,
             "train_tokens": len(data),
             "context": context,
             "max_context": max_context if base is None else None,
@@ -155,7 +156,9 @@ def pretrain(
     workers.wait()
     if base is None:
         assert preset is not None
-        model: Any = new_model(PRESETS[preset], tokenizer, max_context, seed)
+        model: Any = new_model(
+            PRESETS[preset], len(tokenizer), end_id(tokenizer), max_context, seed
+        )
     else:
         loaded = load_pretrained(base, None, torch.float32)
         if loaded.tokenizer.get_vocab() != tokenizer.get_vocab():

@@ -19,6 +19,8 @@ from safetensors.torch import save_file
 from trlm_retrieval.errors import TRLMError
 from trlm_retrieval.text_files import read_json_lines, write_text
 
+HISTORY = "training.json"
+
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
@@ -126,13 +128,40 @@ class Run:
         write_text(self._log, "".join(json.dumps(entry) + "\n" for entry in kept))
         return progress
 
-    def finish(self, save: Callable[[Path], None]) -> None:
-        """Write the model folder with ``save``, whole or not at all, and drop the checkpoint."""
+    def finish(self, save: Callable[[Path], None], hardware: str) -> None:
+        """Write the model folder with ``save``, whole or not at all, and drop the checkpoint.
+
+        How the model was made is put beside it: this run, and those of the model it began with.
+        """
         temporary = self.folder / f".{uuid4().hex}.tmp"
         save(temporary)
+        history = [*_history(self.settings.get("base")), self._summary(hardware)]
+        write_text(temporary / HISTORY, json.dumps(history, indent=2, ensure_ascii=False) + "\n")
         os.rename(temporary, self.model_folder)
         self._checkpoint.unlink(missing_ok=True)
+
+    def _summary(self, hardware: str) -> dict[str, Any]:
+        """This run in a few words and figures; files by their names, without folders."""
+        entries = self.entries()
+        base, data = self.settings.get("base"), self.settings["data"]
+        return {
+            **{name: self.settings.get(name) for name in ("task", "order", "direction", "preset")},
+            "base": Path(base).parent.name if base and Path(base).is_dir() else base,
+            "data": [Path(file).name for file in data],
+            "tokens": entries[-1]["tokens"],
+            "steps": entries[-1]["step"],
+            "minutes": round(entries[-1]["seconds"] / 60, 2),
+            "hardware": hardware,
+            "precision": self.settings["precision"],
+            "loss": entries[-1]["loss"],
+            "held_out": entries[-1]["held_out"],
+        }
 
 
 def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def _history(base: str | None) -> list[dict[str, Any]]:
+    path = Path(base, HISTORY) if base else None
+    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else []

@@ -6,7 +6,7 @@ tokenizer's end token.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -31,10 +31,12 @@ def pack(
     sections: Iterable[Section],
     tokenizer: Any,
     folder: Path,
+    sources: Sequence[str] = (),
     shard_tokens: int = _SHARD_TOKENS,
 ) -> dict[Split, int]:
     """Write sections as shards; the manifest comes last, so a killed run leaves none.
 
+    :param sources: names of where the text comes from, for the record.
     :param shard_tokens: a shard is closed at the first text that brings it to this size.
     :returns: tokens of each split.
     :raises ValueError: if the tokenizer has more than 65,536 tokens.
@@ -54,7 +56,10 @@ def pack(
         for section, ids in zip(chunk, encoded, strict=True):
             writers["held_out" if section.held_out else "train"].add([*ids, end])
     shards = {split: writer.close() for split, writer in writers.items()}
-    write_text(folder / _MANIFEST, json.dumps({"shards": shards}, indent=2) + "\n")
+    write_text(
+        folder / _MANIFEST,
+        json.dumps({"sources": list(sources), "shards": shards}, indent=2) + "\n",
+    )
     return {split: sum(files.values()) for split, files in shards.items()}
 
 
@@ -94,7 +99,9 @@ class Shards:
     def __init__(self, folder: Path, split: Split) -> None:
         self.tokenizer = load_tokenizer(folder / _TOKENIZER)
         try:
-            files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["shards"][split]
+            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+            files: dict[str, int] = manifest["shards"][split]
+            self.sources: list[str] = manifest["sources"]
         except (OSError, ValueError, KeyError) as error:
             raise DataError(
                 f"{folder} holds no finished shards; `trlm train pack` writes them"

@@ -54,7 +54,7 @@ def _texts(sections: Iterable[Section], most_characters: int) -> Iterator[str]:
         yield text
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: str | Path) -> Any:
     """The tokenizer in a folder.
 
     :raises ModelError: if there is none.

@@ -26,6 +26,13 @@ class Workers:
     def leads(self) -> bool:
         return self.rank == 0
 
+    @property
+    def hardware(self) -> str:
+        """What the processes run on, for the record."""
+        if self.device.type == "cuda":
+            return f"{self.count} × {torch.cuda.get_device_name(self.device)}"
+        return f"{self.device.type.upper()}, {self.count * torch.get_num_threads()} threads"
+
     def total(self, *values: float) -> list[float]:
         """The sum of each value over all processes."""
         if self.count == 1:

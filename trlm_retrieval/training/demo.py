@@ -1,0 +1,111 @@
+"""A tiny Ba model from a small corpus, to see the whole recipe at work in a minute or two."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.lm.direction import Order
+from trlm_retrieval.text_files import write_text
+from trlm_retrieval.training.check import Check, check, order_losses
+from trlm_retrieval.training.corpus import Section, section_line
+from trlm_retrieval.training.finetuning import finetune
+from trlm_retrieval.training.presets import PRESETS
+from trlm_retrieval.training.pretraining import pretrain
+from trlm_retrieval.training.run import Run
+from trlm_retrieval.training.schedule import Schedule
+from trlm_retrieval.training.shards import pack
+from trlm_retrieval.training.tokenizer import train_tokenizer
+from trlm_retrieval.training.workers import Workers
+
+_PRESET = "tiny"
+_WORDS = 50  # in a passage
+_TOKENS = 64  # the most that is read of one
+_CHECKED = 10  # one passage in so many is kept back
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made.
+
+    :ivar pretraining, finetuning: the two runs; the second holds the model.
+    :ivar flip: nats per token of held-out text read in each order, after pre-training.
+    :ivar check: the model on held-out (heading, passage) pairs.
+    """
+
+    pretraining: Run
+    finetuning: Run
+    flip: dict[Order, float]
+    check: Check
+
+
+def train_demo(
+    sections: Sequence[Section],
+    out: Path,
+    workers: Workers,
+    *,
+    pretraining_steps: int = 400,
+    finetuning_steps: int = 600,
+    show_progress: bool = False,
+) -> DemoResult:
+    """Tokenizer, pre-training on reversed text, fine-tuning on pairs, and a check of both.
+
+    :param sections: the corpus; cut into short passages, each under its section's heading.
+    """
+    passages = list(_cut(sections))
+    checked = [piece for piece in passages if _kept_back(piece)]
+    learned = [piece for piece in passages if not _kept_back(piece)]
+    out.mkdir(parents=True, exist_ok=True)
+    pairs = out / "pairs.jsonl"
+    write_text(pairs, "".join(map(section_line, learned)))
+    pack(learned, train_tokenizer(learned, vocabulary=2048), out / "shards")
+    rate = PRESETS[_PRESET].learning_rate
+    first = pretrain(
+        out / "shards",
+        out / "pretrained",
+        "reverse",
+        Schedule(steps=pretraining_steps, learning_rate=2 * rate),
+        workers,
+        preset=_PRESET,
+        context=128,
+        max_context=256,
+        batch_tokens=1024,
+        device_tokens=1024,
+        precision="float32",
+        show_progress=show_progress,
+    )
+    device = workers.device
+    lm = TimeReversedLM.from_pretrained(first.model_folder, dtype="float32", device=device)
+    flip = order_losses(lm, [piece.text for piece in checked])
+    second = finetune(
+        first.model_folder,
+        [pairs],
+        out / "finetuned",
+        Schedule(steps=finetuning_steps, learning_rate=rate),
+        workers,
+        contrast=1.0,
+        max_passage_tokens=_TOKENS,
+        batch_tokens=1024,
+        device_tokens=1024,
+        precision="float32",
+        show_progress=show_progress,
+    )
+    lm = TimeReversedLM.from_pretrained(second.model_folder, dtype="float32", device=device)
+    found = check(
+        lm, [(piece.heading, piece.text) for piece in checked], max_passage_tokens=_TOKENS
+    )
+    return DemoResult(first, second, flip, found)
+
+
+def _kept_back(piece: Section) -> bool:
+    return crc32(piece.text.encode()) % _CHECKED == 1  # others than those that training measures on
+
+
+def _cut(sections: Sequence[Section]) -> Iterator[Section]:
+    for section in sections:
+        words = section.text.split()
+        for start in range(0, len(words), _WORDS):
+            piece = words[start : start + _WORDS]
+            if len(piece) >= _WORDS // 2:
+                yield Section(section.heading, " ".join(piece))

@@ -1,0 +1,91 @@
+"""Make a run's model small enough to ship, and write its card."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jinja2 import Template
+
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.lm.pretrained import save_settings
+from trlm_retrieval.lm.small_file import write_small
+from trlm_retrieval.text_files import write_text
+from trlm_retrieval.training.run import HISTORY, RunError
+
+_CARD = Path(__file__).with_name("model_card.md")
+_READS = {"forward": "first to last", "reverse": "last to first", "both": "in either order"}
+
+
+def export_run(
+    run: Path,
+    folder: Path,
+    name: str,
+    licence: str,
+    precision: Literal["int8", "float16"],
+    figures: Sequence[Path] = (),
+) -> int:
+    """Write a finished run's model to a folder that ``from_pretrained`` loads, with its card.
+
+    An adapter is written together with its base, as one model.
+
+    :param figures: JSON files with measured figures; they are put into the card.
+    :returns: size of the folder in bytes.
+    :raises RunError: if the run is not finished.
+    """
+    model_folder = run / "model"
+    if not model_folder.is_dir():
+        raise RunError(f"{run} holds no finished run; it needs a folder `model`")
+    lm = TimeReversedLM.from_pretrained(model_folder, dtype="float32", device="cpu")
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.safetensors"):
+        stale.unlink()
+    parameters = sum(parameter.numel() for parameter in lm.model.parameters())
+    if precision == "int8":
+        write_small(lm.model, folder)
+        lm.tokenizer.save_pretrained(folder)
+        save_settings(lm.order, lm.start_tokens, folder)
+    else:
+        lm.model.to(torch.float16)
+        lm.save(folder)
+    history = json.loads((model_folder / HISTORY).read_text(encoding="utf-8"))
+    write_text(folder / HISTORY, json.dumps(history, indent=2, ensure_ascii=False) + "\n")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    config = lm.model.config
+    card = Template(_CARD.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True)
+    write_text(
+        folder / "README.md",
+        card.render(
+            name=name,
+            licence=licence,
+            reads=_READS[lm.order],
+            parameters=parameters,
+            megabytes=size / 1e6,
+            precision=precision,
+            config=config,
+            vocabulary=len(lm.tokenizer),
+            history=history,
+            figures=[_measured(file) for file in figures],
+        ),
+    )
+    return size
+
+
+def _measured(file: Path) -> dict[str, Any]:
+    """A file's figures under its name: those of ``trlm train check``, or of ``trlm eval``."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return {"name": file.stem, "values": _flat(found)}
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    """The numbers in nested JSON, each under the names that lead to it."""
+    if isinstance(value, dict):
+        return {
+            name: text
+            for key, inner in value.items()
+            for name, text in _flat(inner, f"{path} {key}".strip()).items()
+        }
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return {}
+    return {path: f"{value:,}" if isinstance(value, int) else f"{value:.4g}"}
