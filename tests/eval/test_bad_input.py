@@ -79,6 +79,23 @@ def test_an_empty_corpus(text, beir, evaluate):
     assert code == 2 and lines == ["error: tiny: the corpus holds no document with text"]
 
 
+def test_brackets_in_names_are_no_markup(beir, tmp_path, capsys):
+    folder = beir.rename(tmp_path / "[red]")
+    (folder / "queries.jsonl").open("a").write('{"_id": "q9", "text": "x"}\n')
+    out, page = tmp_path / "[b].json", tmp_path / "[b].html"
+    options = ["--data", folder, "--systems", "bm25", "--cache-dir", tmp_path / "cache"]
+    options += ["--json", out, "--report", page, "--run-dir", tmp_path / "[i]"]
+    assert run_cli(["eval", "retrieval", *map(str, options)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("[red]: 3 queries, no model")
+    assert printed.err.splitlines() == [
+        f"wrote {tmp_path / '[i]'}",
+        f"wrote {page}",
+        "note: 1 queries have no judgement in this split and are left out",
+        f"wrote {out}",
+    ]
+
+
 def test_more_queries_than_there_are(evaluate):
     code, lines, result = evaluate("--queries", 99)
     assert code == 0 and result["queries"] == 3

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from trlm_retrieval.cli._terminal import err, out, working
 
@@ -114,11 +115,13 @@ def retrieval(
     if run_dir is not None:
         for name, found in evaluation.runs.items():
             write_run(run_dir / f"{name}.trec", found, name)
+        _wrote(run_dir)
     if report is not None:
         from trlm_retrieval.eval.report import write_report
 
         with working("Writing the report"):
             write_report(report, evaluation, lm)
+        _wrote(report)
     finish(evaluation.result, json_file)
 
 
@@ -166,15 +169,19 @@ def finish(result: "Result", json_file: Path | None) -> None:
     if result.tests:
         out.print("p from paired randomisation tests, Holm-corrected", style="dim")
     for warning in result.warnings:
-        err.print(f"note: {warning}", style="yellow")
+        err.print(f"note: {warning}", style="yellow", markup=False, soft_wrap=True)
     if json_file is not None:
         result.write_json(json_file)
-        err.print(f"wrote {json_file}", soft_wrap=True)
+        _wrote(json_file)
+
+
+def _wrote(path: Path) -> None:
+    err.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
 def _table(result: "Result") -> Table:
     measures = list(next(iter(result.systems.values())))
-    title = f"{result.data}: {result.queries} queries, {result.model}"
+    title = Text(f"{result.data}: {result.queries} queries, {result.model}")
     table = Table("system", *measures, title=title, title_justify="left")
     best = {
         measure: max(found[measure].mean for found in result.systems.values())
