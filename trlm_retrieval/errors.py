@@ -15,3 +15,7 @@ class PassageIndexError(TRLMError):
 
 class DataError(TRLMError):
     """A data set, run file or input document is malformed."""
+
+
+class StatesError(TRLMError):
+    """Passage states on disk are missing, damaged, of another model, or do not fit the disk."""

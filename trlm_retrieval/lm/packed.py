@@ -11,7 +11,7 @@ A stem that was read before is not read again: its keys and values come from a
 heads of a query share their keys, so they are folded into its token axis and no key is repeated.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -75,12 +75,12 @@ class _Pass:
 
     layers: int
     groups: int
+    form: StateFormat
     ids: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     pieces: list[_Piece] = field(default_factory=list)
     predicting: list[int] = field(default_factory=list)
     stems: list[tuple[_Row, slice]] = field(default_factory=list)
-    form: StateFormat = field(default_factory=StateFormat)
 
     def append(self, tokens: Sequence[int], first_position: int) -> slice:
         """Add tokens at consecutive positions; returns where they stand."""
@@ -221,6 +221,26 @@ def packed_log_probs(
     return results
 
 
+@torch.inference_mode()
+def packed_states(
+    network: CausalNetwork,
+    contexts: Iterable[tuple[int, ...]],
+    token_budget: int,
+    form: StateFormat,
+) -> Iterator[PassageState]:
+    """The states of contexts of at least two tokens, in order, a pass at a time."""
+    for rows in _batches([_Row(context, []) for context in contexts], token_budget, None, ""):
+        layout = _layout(network, form)
+        for row in rows:
+            stem = layout.append(row.stem, 0)
+            layout.stems.append((row, stem))
+            layout.pieces.append(_Piece(stem))
+        _read(network, layout)
+        for row in rows:
+            assert row.state is not None
+            yield row.state
+
+
 def _rows(
     sequences: Sequence[tuple[Sequence[int], Sequence[int]]], token_budget: int
 ) -> list[_Row]:
@@ -263,32 +283,38 @@ def _run(
     network: CausalNetwork, rows: Sequence[_Row], states: PassageStates | None
 ) -> list[np.ndarray]:
     """Read the rows in one pass: log-probabilities of each target, and new states kept."""
-    config = network.model.config.get_text_config(decoder=True)
-    heads = config.num_attention_heads
-    groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
-    layout = _Pass(config.num_hidden_layers, groups)
-    if states is not None:
-        layout.form = states.form
+    layout = _layout(network, states.form if states is not None else StateFormat())
     for row in rows:
         _lay_out(layout, row, network, keep=states is not None)
-    device = network.device
-    outputs = network.outputs(
-        input_ids=torch.tensor([layout.ids], device=device),
-        position_ids=torch.tensor([layout.positions], device=device),
-        attention_mask=torch.zeros(1, 1, 1, 1, device=device),  # of four axes: passed on unread
-        use_cache=False,
-        packed=layout,
-    )
+    outputs = _read(network, layout)
     targets = [target for row in rows for _, target in row.targets]
     found = network.log_probs(
-        outputs[0, torch.tensor(layout.predicting, device=device)],
-        torch.tensor([token for target in targets for token in target], device=device),
+        outputs[0, torch.tensor(layout.predicting, device=network.device)],
+        torch.tensor([token for target in targets for token in target], device=network.device),
     )
     if states is not None:
         for row, _ in layout.stems:
             if row.state is not None:
                 states.put(row.key, row.state)
     return np.split(found, list(accumulate(map(len, targets)))[:-1])
+
+
+def _layout(network: CausalNetwork, form: StateFormat) -> _Pass:
+    config = network.model.config.get_text_config(decoder=True)
+    heads = config.num_attention_heads
+    groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
+    return _Pass(config.num_hidden_layers, groups, form)
+
+
+def _read(network: CausalNetwork, layout: _Pass) -> torch.Tensor:
+    """Run the network over a layout: outputs of shape (1, tokens, …)."""
+    return network.outputs(
+        input_ids=torch.tensor([layout.ids], device=network.device),
+        position_ids=torch.tensor([layout.positions], device=network.device),
+        attention_mask=torch.zeros(1, 1, 1, 1, device=network.device),  # of four axes: unread
+        use_cache=False,
+        packed=layout,
+    )
 
 
 def _lay_out(layout: _Pass, row: _Row, network: CausalNetwork, keep: bool) -> None:

@@ -12,9 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from trlm_retrieval.lm.state_folder import StateFolder
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
@@ -45,6 +49,10 @@ class StateFormat:
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep must be a share above 0 and at most 1, not {self.keep}")
 
+    def kept(self, tokens: int) -> int:
+        """How many of a context's positions are kept."""
+        return ceil(self.keep * tokens)
+
 
 class PassageState:
     """The keys and values of one context in every layer.
@@ -69,7 +77,7 @@ class PassageState:
         :param like: a tensor of the network's precision and device.
         """
         layers, heads, length, width = shape
-        tokens = ceil(form.keep * length)
+        tokens = form.kept(length)
         dtype = getattr(torch, form.precision) if form.precision else like.dtype
         whole = (layers, 2, heads, tokens, width)
         scales = None
@@ -78,9 +86,14 @@ class PassageState:
         return cls(torch.empty(whole, dtype=dtype, device=like.device), scales)
 
     @property
+    def parts(self) -> tuple[torch.Tensor, ...]:
+        """The tensors it consists of."""
+        return (self.numbers,) if self.scales is None else (self.numbers, self.scales)
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of memory."""
-        return self.numbers.nbytes + (self.scales.nbytes if self.scales is not None else 0)
+        """Bytes of memory or disk."""
+        return sum(part.nbytes for part in self.parts)
 
     def write(
         self,
@@ -120,6 +133,8 @@ class PassageStates:
     :param max_bytes: the most bytes of states that are kept; one that is larger is never kept.
     :param precision: see :class:`StateFormat`.
     :param keep: see :class:`StateFormat`.
+    :param folder: states on disk, looked up where memory has none; precision and share are then
+        those of the folder.
     :raises ValueError: if ``max_bytes`` is negative or the format is none.
     """
 
@@ -128,11 +143,13 @@ class PassageStates:
         max_bytes: int = 2 * 1024**3,
         precision: str | None = None,
         keep: float = 1.0,
+        folder: "StateFolder | None" = None,
     ) -> None:
         if max_bytes < 0:
             raise ValueError(f"max_bytes must not be negative, not {max_bytes}")
         self.max_bytes = max_bytes
-        self.form = StateFormat(precision, keep)
+        self.form = folder.form if folder is not None else StateFormat(precision, keep)
+        self._folder = folder
         self.bytes = 0
         self.hits = 0
         self.misses = 0
@@ -148,6 +165,8 @@ class PassageStates:
             state = self._kept.get(key)
             if state is not None:
                 self._kept.move_to_end(key)
+            elif self._folder is not None:
+                state = self._folder.get(key)
             self.hits += state is not None
             self.misses += state is None
             return state

@@ -1,0 +1,293 @@
+"""Passage states of a whole corpus in one memory-mapped file, written once and only read after.
+
+    manifest.json   whose states these are, and how they are kept
+    entries.npy     for each state its key, place, size and checksum
+    states.bin      the numbers (and scales) of one state after the other
+
+A reader maps the file and touches only what a query needs, so a corpus may be larger than memory;
+each state's checksum is compared when it is first read. Nothing here is pickled.
+"""
+
+import json
+import os
+import shutil
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+import torch
+
+from trlm_retrieval.errors import StatesError
+from trlm_retrieval.lm.direction import Template
+from trlm_retrieval.lm.likelihood import Progress
+from trlm_retrieval.lm.packed import packed_states
+from trlm_retrieval.lm.states import PassageState, StateFormat, state_key
+
+if TYPE_CHECKING:
+    from trlm_retrieval.lm.model import TimeReversedLM
+
+FORMAT = 1
+
+_REMEDY = "make the states again with `trlm index --states`"
+_ENTRY = np.dtype(
+    [("key", "V32"), ("offset", "<i8"), ("tokens", "<i4"), ("bytes", "<i8"), ("crc32", "<u4")]
+)
+
+
+@dataclass(frozen=True)
+class StatesPlan:
+    """The states that a corpus needs, before any is computed.
+
+    :ivar contexts: different contexts, as token ids.
+    :ivar bytes: what they take on disk.
+    """
+
+    contexts: tuple[tuple[int, ...], ...]
+    bytes: int
+
+    @property
+    def tokens(self) -> int:
+        """Context tokens in all."""
+        return sum(len(context) - 1 for context in self.contexts)
+
+
+def plan_states(
+    lm: "TimeReversedLM",
+    passages: Sequence[str],
+    direction: "Template | str | None" = None,
+    max_passage_tokens: int | None = None,
+    form: StateFormat = StateFormat(),  # noqa: B008 - immutable
+) -> StatesPlan:
+    """What the states of these passages will take; nothing is computed yet.
+
+    :raises StatesError: if the model's states cannot be kept, or the direction scores passages.
+    """
+    template = lm.template(direction)
+    if not lm.supports_states:
+        raise StatesError("this model's attention is not one whose states can be kept")
+    if not template.scores_query:
+        raise StatesError(f"direction {template.name!r} has the query as context, not the passage")
+    encoded = lm.encode([("", passage) for passage in passages], template, max_passage_tokens)
+    contexts = tuple(dict.fromkeys(pair.context for pair in encoded if len(pair.context) > 1))
+    config = lm.model.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    dtype = getattr(torch, form.precision) if form.precision else lm.model.dtype
+    a_head = width * dtype.itemsize + (torch.float16.itemsize if dtype == torch.int8 else 0)
+    kept = sum(form.kept(len(context) - 1) for context in contexts)
+    return StatesPlan(contexts, kept * config.num_hidden_layers * 2 * heads * a_head)
+
+
+def write_states(
+    folder: Path,
+    lm: "TimeReversedLM",
+    plan: StatesPlan,
+    direction: "Template | str | None" = None,
+    max_passage_tokens: int | None = None,
+    form: StateFormat = StateFormat(),  # noqa: B008 - immutable
+    progress: Progress | None = None,
+) -> None:
+    """Compute planned states and put them in the place of those that were in the folder.
+
+    :param progress: called with the number of contexts just finished.
+    :raises StatesError: if the disk has no room for them; the earlier states are then left.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free
+    if plan.bytes > free:
+        raise StatesError(
+            f"{folder} needs {plan.bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB left: "
+            "choose int8 or a smaller share of positions, or another disk"
+        )
+    temporary = folder.with_name(f".{folder.name}-{uuid4().hex}")
+    temporary.mkdir()
+    try:
+        _fill(temporary, lm, plan, lm.template(direction), max_passage_tokens, form, progress)
+        if folder.exists():
+            outdated = folder.with_name(f".{folder.name}-{uuid4().hex}")
+            os.replace(folder, outdated)
+            os.replace(temporary, folder)
+            shutil.rmtree(outdated, ignore_errors=True)
+        else:
+            os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fill(
+    folder: Path,
+    lm: "TimeReversedLM",
+    plan: StatesPlan,
+    template: Template,
+    max_passage_tokens: int | None,
+    form: StateFormat,
+    progress: Progress | None,
+) -> None:
+    rows: list[tuple[np.void, int, int, int, int]] = []
+    offset = 0
+    shape = torch.Size((0, 2, 0, 0, 0))
+    with (folder / "states.bin").open("wb") as file:
+        made = packed_states(lm.network, plan.contexts, lm.token_budget, form)
+        for context, state in zip(plan.contexts, made, strict=True):
+            data = b"".join(_bytes(part) for part in state.parts)
+            file.write(data)
+            key = np.void(state_key(lm.fingerprint, context))
+            rows.append((key, offset, state.tokens, len(data), zlib.crc32(data)))
+            offset += len(data)
+            shape = state.numbers.shape
+            if progress:
+                progress(1)
+    entries = np.array(rows, _ENTRY)
+    np.save(folder / "entries.npy", entries, allow_pickle=False)
+    manifest = {
+        "format": FORMAT,
+        "states": len(entries),
+        "bytes": offset,
+        "entries_crc32": zlib.crc32((folder / "entries.npy").read_bytes()),
+        "layers": shape[0],
+        "heads": shape[2],
+        "width": shape[4],
+        "dtype": form.precision or str(lm.model.dtype).removeprefix("torch."),
+        **_identity(lm, template, max_passage_tokens),
+        **asdict(form),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+
+
+def _identity(
+    lm: "TimeReversedLM", template: Template, max_passage_tokens: int | None
+) -> dict[str, Any]:
+    """What must be the same when the states are read."""
+    return {
+        "model": lm.fingerprint,
+        "template": [template.order, template.context],
+        "max_passage_tokens": max_passage_tokens,
+    }
+
+
+class StateFolder:
+    """States that :func:`write_states` wrote, for one model, template and cut.
+
+    :param folder: where they are.
+    :param lm: the model that will read them.
+    :param direction: its direction, and the cut of passages, as they will be scored.
+    :raises StatesError: if there are none, they are damaged, or they are of another model,
+        template or cut.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        lm: "TimeReversedLM",
+        direction: "Template | str | None" = None,
+        max_passage_tokens: int | None = None,
+    ) -> None:
+        self.folder = folder
+        self._manifest = manifest = _read_manifest(folder)
+        for name, expected in _identity(lm, lm.template(direction), max_passage_tokens).items():
+            if manifest[name] != expected:
+                raise StatesError(
+                    f"{folder} holds states for another {name.replace('_', ' ')} "
+                    f"({_short(manifest[name])} instead of {_short(expected)}): {_REMEDY}"
+                )
+        self.form = StateFormat(manifest["precision"], manifest["keep"])
+        entries = _read_entries(folder, manifest)
+        self._entries = {bytes(entry["key"]): position for position, entry in enumerate(entries)}
+        self._table = entries
+        self._data = np.memmap(folder / "states.bin", np.uint8, mode="r") if len(entries) else None
+        self._verified = np.zeros(len(entries), bool)
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return int(self._manifest["bytes"])
+
+    def get(self, key: bytes) -> PassageState | None:
+        """The state under a key, mapped and not copied, or None.
+
+        :raises StatesError: if its bytes are not those that were written.
+        """
+        position = self._entries.get(key)
+        if position is None or self._data is None:
+            return None
+        entry = self._table[position]
+        start = int(entry["offset"])
+        data = self._data[start : start + int(entry["bytes"])]
+        with self._lock:
+            if not self._verified[position]:
+                if zlib.crc32(data.data) != entry["crc32"]:
+                    raise StatesError(f"{self.folder / 'states.bin'} is damaged: {_REMEDY}")
+                self._verified[position] = True
+        return self._state(data, int(entry["tokens"]))
+
+    def _state(self, data: np.ndarray, tokens: int) -> PassageState:
+        manifest = self._manifest
+        shape = (manifest["layers"], 2, manifest["heads"], tokens, manifest["width"])
+        dtype = getattr(torch, manifest["dtype"])
+        size = int(np.prod(shape)) * dtype.itemsize
+        numbers = _tensor(data[:size], dtype).view(shape)
+        scales = None
+        if dtype == torch.int8:
+            scales = _tensor(data[size:], torch.float16).view(*shape[:-1], 1)
+        return PassageState(numbers, scales)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise StatesError(f"there are no states at {folder}: {_REMEDY}")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if manifest["format"] != FORMAT:
+            raise StatesError(
+                f"{path} has format {manifest['format']!r}, and this version reads {FORMAT}: "
+                f"{_REMEDY}"
+            )
+        needed = {"states", "bytes", "entries_crc32", "layers", "heads", "width", "dtype", "model"}
+        missing = (needed | {"template", "max_passage_tokens", "precision", "keep"}) - set(manifest)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StatesError(f"{path} is damaged ({error}): {_REMEDY}") from error
+    if missing:
+        raise StatesError(f"{path} is damaged (no {min(missing)}): {_REMEDY}")
+    return manifest
+
+
+def _read_entries(folder: Path, manifest: dict[str, Any]) -> np.ndarray:
+    path, data = folder / "entries.npy", folder / "states.bin"
+    for file in (path, data):
+        if not file.is_file():
+            raise StatesError(f"{file} is missing: {_REMEDY}")
+    if zlib.crc32(path.read_bytes()) != manifest["entries_crc32"]:
+        raise StatesError(f"{path} is damaged: {_REMEDY}")
+    if data.stat().st_size != manifest["bytes"]:
+        raise StatesError(
+            f"{data} has {data.stat().st_size} bytes instead of {manifest['bytes']}: {_REMEDY}"
+        )
+    entries: np.ndarray = np.load(path, allow_pickle=False)
+    return entries
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def _tensor(data: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    """Mapped bytes as a tensor; read only, though PyTorch has no word for that."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable.*", category=UserWarning)
+        return torch.frombuffer(data, dtype=dtype)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:12] + "…"
