@@ -123,3 +123,17 @@ def test_int8_linear_keeps_a_scale_for_each_token():
     expected, found = linear(inputs), Int8Linear(linear)(inputs)
     error = (found - expected).abs().amax(-1) / expected.abs().amax(-1)
     assert found.shape == expected.shape and error.max() < 0.03
+
+
+def test_int8_linear_spares_the_channels_beside_an_extreme_one():
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(64, 48)
+    inputs = torch.randn(20, 64)
+    inputs[:, 7] *= 300
+    expected = linear(inputs)
+    largest = inputs.abs().amax(0)
+    plain, shared = (
+        (layer(inputs) - expected).norm().item()
+        for layer in (Int8Linear(linear), Int8Linear(linear, largest))
+    )
+    assert shared < plain / 3

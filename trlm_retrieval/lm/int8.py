@@ -2,7 +2,10 @@
 
 Weights carry one scale per output row, activations one scale per token. A scale per token matters:
 language models have a few tokens (the first, above all) with values hundreds of times larger than
-the rest, and one scale for the whole tensor would leave nothing of the others.
+the rest, and one scale for the whole tensor would leave nothing of the others. A few channels are
+as extreme in every token; these are divided by a factor that their weights are multiplied with, so
+that activations and weights share the strain (SmoothQuant, arXiv 2211.10438). The factors are read
+off a run over random tokens, which is enough to tell such channels and needs no text.
 """
 
 from typing import Any
@@ -10,29 +13,44 @@ from typing import Any
 import torch
 
 _LEVELS = 127
+_PROBE_TOKENS = 512
+_SMALLEST = 1e-5
 
 
 class Int8Linear(torch.nn.Module):
-    """A linear layer with int8 weights and activations, float32 in and out."""
+    """A linear layer with int8 weights and activations, float32 in and out.
+
+    :param linear: the layer.
+    :param largest: the largest absolute value seen in each input channel, shape (in,); None
+        divides no channel.
+    """
 
     weight: torch.Tensor
     scale: torch.Tensor
+    divisor: torch.Tensor
 
-    def __init__(self, linear: torch.nn.Linear) -> None:
+    def __init__(self, linear: torch.nn.Linear, largest: torch.Tensor | None = None) -> None:
         super().__init__()
         weight = linear.weight.detach().float()
+        divisor = torch.ones(linear.in_features)
+        if largest is not None:
+            divisor = (
+                largest.clamp_min(_SMALLEST) / weight.abs().amax(0).clamp_min(_SMALLEST)
+            ).sqrt()
+        weight = weight * divisor
         scale = (weight.abs().amax(1, keepdim=True) / _LEVELS).clamp_min(1e-12)
         quantized = (weight / scale).round().to(torch.int8)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.register_buffer("weight", quantized.t().contiguous())  # (in, out)
         self.register_buffer("scale", scale.squeeze(1))
+        self.register_buffer("divisor", divisor)
         self.bias = None if linear.bias is None else linear.bias.detach().float()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Shape (…, in) to (…, out)."""
-        rows = inputs.reshape(-1, self.in_features)
+        rows = inputs.reshape(-1, self.in_features) / self.divisor
         scale = (rows.abs().amax(1, keepdim=True) / _LEVELS).clamp_min_(1e-12)
-        product = torch._int_mm((rows / scale).round_().to(torch.int8), self.weight)
+        product = torch._int_mm(rows.div_(scale).round_().to(torch.int8), self.weight)
         output = product.float().mul_(scale).mul_(self.scale)
         if self.bias is not None:
             output += self.bias
@@ -41,8 +59,32 @@ class Int8Linear(torch.nn.Module):
 
 def quantize_int8(model: Any) -> Any:
     """Replace the linear layers of a float32 model by :class:`Int8Linear`, in place."""
+    largest = _largest_inputs(model)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, torch.nn.Linear):
-                setattr(module, name, Int8Linear(child))
+                setattr(module, name, Int8Linear(child, largest.get(child)))
     return model
+
+
+@torch.inference_mode()
+def _largest_inputs(model: Any) -> dict[torch.nn.Module, torch.Tensor]:
+    """For each linear layer the largest absolute input of each channel, over random tokens."""
+    largest: dict[torch.nn.Module, torch.Tensor] = {}
+
+    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        largest[module] = inputs[0].reshape(-1, inputs[0].shape[-1]).abs().amax(0).clone()
+
+    hooks = [
+        module.register_forward_pre_hook(note)
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    length = min(_PROBE_TOKENS, getattr(model.config, "max_position_embeddings", _PROBE_TOKENS))
+    random = torch.Generator().manual_seed(0)
+    try:
+        model(torch.randint(model.config.vocab_size, (1, length), generator=random))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return largest
