@@ -161,6 +161,38 @@ def citation(
     finish(result, json_file)
 
 
+@app.command("best-of-n")
+def best_of_n(
+    data: Annotated[
+        Path,
+        typer.Option("--data", help="JSONL of prompts, each with answers and their preferences."),
+    ],
+    model: ModelOption = "smollm2-135m",
+    prompts: Annotated[
+        int | None, typer.Option(min=1, help="Draw this many of the prompts.")
+    ] = None,
+    dtype: DtypeOption = None,
+    json_file: JsonFileOption = None,
+    cache_dir: CacheOption = DEFAULT_CACHE,
+) -> None:
+    """Evaluate how well liked the answer is that is picked out of 2, 4, 8 and 16.
+
+    `preference@16` is the mean preference of the pick out of 16 answers. `oracle` always picks
+    the best one, `random` is what a blind pick is worth.
+
+    Example: `trlm eval best-of-n --data alpacaeval.jsonl.xz --json out.json`
+    """
+    with working("Loading"):
+        from trlm_retrieval.eval.best_of_n import evaluate_best_of_n
+        from trlm_retrieval.lm import TimeReversedLM
+
+        lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
+    result = evaluate_best_of_n(
+        data, lm, model, cache_folder=cache_dir, prompts=prompts, show_progress=True
+    )
+    finish(result, json_file)
+
+
 def finish(result: "Result", json_file: Path | None) -> None:
     """Print a result as a table and its warnings, and write it where asked."""
     out.print(_table(result))

@@ -9,6 +9,7 @@ from trlm_retrieval.components.bm25_retriever import BM25Retriever
 from trlm_retrieval.components.faiss_retriever import FAISSRetriever
 from trlm_retrieval.components.local_chat_generator import LocalChatGenerator
 from trlm_retrieval.components.passage_index_writer import PassageIndexWriter
+from trlm_retrieval.components.trlm_answer_ranker import TRLMAnswerRanker
 from trlm_retrieval.components.trlm_citation_attributor import TRLMCitationAttributor
 from trlm_retrieval.components.trlm_ranker import TRLMRanker
 
@@ -19,6 +20,7 @@ __all__ = [
     "FAISSRetriever",
     "LocalChatGenerator",
     "PassageIndexWriter",
+    "TRLMAnswerRanker",
     "TRLMCitationAttributor",
     "TRLMRanker",
 ]
