@@ -11,6 +11,7 @@ from haystack import Document
 
 from trlm_retrieval import index_data, model_store
 from trlm_retrieval.cli import demo as demo_module
+from trlm_retrieval.lm.state_folder import StateFolder
 from trlm_retrieval.passage_index import PassageIndex
 
 Run = Callable[..., Any]
@@ -100,6 +101,42 @@ def test_the_index_comes_from_the_environment(
 ) -> None:
     monkeypatch.setenv("TRLM_INDEX", str(folder))
     assert run("search", QUESTION, "--model", tiny_lm_folder).code == 0
+
+
+def test_states_beside_the_index_are_used(
+    run: Run, folder: Path, tiny_lm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = ("search", "yields values", "--index", folder, "--model", tiny_lm_folder, "--json")
+    expected = json.loads(run(*ask).out)
+    done = run("index", "--states", "--index", folder, "--model", tiny_lm_folder, "--json")
+    kept = json.loads(done.out)["states"]
+    assert kept["states"] == 4 and kept["bytes"] == (folder / "states/states.bin").stat().st_size
+    assert f"{kept['tokens']:,} tokens" in done.err
+    looked_up = []
+    get = StateFolder.get
+    monkeypatch.setattr(
+        StateFolder, "get", lambda self, key: looked_up.append(get(self, key)) or looked_up[-1]
+    )
+    found = json.loads(run(*ask).out)
+    assert looked_up and None not in looked_up
+    for one, other in zip(found["results"], expected["results"], strict=True):
+        assert one["log_likelihood"] == pytest.approx(other["log_likelihood"], abs=1e-3)
+    (folder / "states/states.bin").write_bytes(b"")
+    broken = run(*ask)
+    assert broken.code == 2 and "trlm index --states" in broken.err
+
+
+def test_states_go_with_the_passages_they_are_of(
+    run: Run, tmp_path: Path, tiny_lm_folder: Path
+) -> None:
+    (tmp_path / "note.txt").write_text("A note about generators.")
+    made = run("index", "note.txt", "--index", "notes", "--states", "--model", tiny_lm_folder)
+    assert made.code == 0 and "states of 1 passage" in made.out
+    again = run("index", "note.txt", "--index", "notes")
+    assert again.code == 0 and "removed" in again.err
+    assert not (tmp_path / "notes" / "states").exists()
+    assert run("index", "note.txt", "--states-keep", "0.5").code == 2
+    assert run("index", "note.txt", "--states", "--states-keep", "0").code == 2
 
 
 def test_nothing_found(

@@ -11,7 +11,9 @@ from haystack.utils import ComponentDevice
 
 from trlm_retrieval.combination import combine
 from trlm_retrieval.components import TRLMRanker
-from trlm_retrieval.errors import ModelError
+from trlm_retrieval.errors import ModelError, StatesError
+from trlm_retrieval.lm.state_folder import plan_states, write_states
+from trlm_retrieval.passage_index.text import passage_text
 
 QUERY = "how does with call exit"
 DOCUMENTS = [
@@ -113,6 +115,25 @@ def test_states_do_not_change_scores(tiny_lm):
         found = [doc.score for doc in kept.run(QUERY, DOCUMENTS)["documents"]]
         assert found == pytest.approx(expected, abs=1e-3)
     assert plain._states is None and kept._states.hits == 3
+
+
+def test_states_on_disk_serve_the_ranker(tiny_lm, tmp_path):
+    texts = [passage_text(document, ("title",)) for document in DOCUMENTS]
+    write_states(
+        tmp_path / "states",
+        tiny_lm,
+        plan_states(tiny_lm, texts, max_passage_tokens=512),
+        max_passage_tokens=512,
+    )
+    ranker = TRLMRanker(
+        tiny_lm, first_stage_weight=0.0, states_megabytes=0, states_folder=str(tmp_path / "states")
+    )
+    expected = TRLMRanker(tiny_lm, first_stage_weight=0.0).run(QUERY, DOCUMENTS)["documents"]
+    found = ranker.run(QUERY, DOCUMENTS)["documents"]
+    assert [doc.score for doc in found] == pytest.approx([doc.score for doc in expected], abs=1e-3)
+    assert (ranker._states.hits, ranker._states.misses) == (3, 0)
+    with pytest.raises(StatesError, match="max passage tokens"):
+        TRLMRanker(tiny_lm, max_passage_tokens=64, states_folder=str(tmp_path / "states")).warm_up()
 
 
 def test_empty_documents_give_an_empty_list_without_loading():

@@ -10,7 +10,17 @@ import typer
 from typer.exceptions import TyperException
 
 from trlm_retrieval import __version__
-from trlm_retrieval.cli import _terminal, demo, evaluate, explain, index, models, search, train
+from trlm_retrieval.cli import (
+    _terminal,
+    cite,
+    demo,
+    evaluate,
+    explain,
+    index,
+    models,
+    search,
+    train,
+)
 from trlm_retrieval.errors import TRLMError
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -29,6 +39,7 @@ app = typer.Typer(
 app.command()(index.index)
 app.command()(search.search)
 app.command()(explain.explain)
+app.command()(cite.cite)
 app.command()(demo.demo)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="eval")

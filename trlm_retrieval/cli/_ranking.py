@@ -14,6 +14,8 @@ from haystack import Document, Pipeline, tracing
 from haystack.tracing.tracer import NullSpan
 
 from trlm_retrieval import pipelines
+from trlm_retrieval.cli._states import STATES
+from trlm_retrieval.lm.state_folder import model_of_states
 
 _STAGES = {"bm25": "BM25", "dense": "FAISS", "fusion": "fusion", "ranker": "rerank"}
 
@@ -40,10 +42,12 @@ class Searcher:
     """The pipeline ``retrieval.yaml`` over one index, loaded once for many questions.
 
     :param index: folder of the index.
-    :param model: what ranks; None leaves what the pipeline says.
+    :param model: what ranks; None leaves what the pipeline says. Where `trlm index --states` has
+        kept its states beside the index, they are used.
     :param candidates: passages that each first stage finds, and that are reranked.
     :raises PassageIndexError: if there is no index, or it is damaged.
     :raises ModelError: if a model is not there.
+    :raises StatesError: if the index's states are damaged or do not fit.
     """
 
     def __init__(self, index: Path, model: str | None, candidates: int) -> None:
@@ -55,6 +59,8 @@ class Searcher:
             parts[name]["index"] = str(index)
         if model is not None:
             parts["ranker"]["model"] = model
+        if model_of_states(index / STATES) == parts["ranker"]["model"]:
+            parts["ranker"]["states_folder"] = str(index / STATES)
         self.model: str = parts["ranker"]["model"]
         self.candidates = candidates
         self._pipeline = Pipeline.from_dict(settings)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trlm_retrieval.cli._states import drop_states, keep_states
 from trlm_retrieval.cli._terminal import (
     DEFAULT_INDEX,
     IndexOption,
     JsonOption,
+    ModelOption,
     count,
     err,
     out,
@@ -30,6 +32,15 @@ if TYPE_CHECKING:
 
 DEFAULT_EMBEDDER = "minilm"
 _NAMED = 3  # files of one reason that are named
+
+
+class StatesPrecision(str, Enum):
+    """How states are kept."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    int8 = "int8"
 
 
 class FaissKind(str, Enum):
@@ -77,6 +88,23 @@ def index(
     append: Annotated[
         bool, typer.Option("--append", help="Add to the index, replacing what has the same id.")
     ] = False,
+    states: Annotated[
+        bool,
+        typer.Option(
+            "--states",
+            help="Also compute each passage's states for `trlm search`, so that a question only "
+            "pays for its own words. Alone, for an index that is there. The size is told first.",
+        ),
+    ] = False,
+    model: ModelOption = None,
+    states_precision: Annotated[
+        StatesPrecision | None,
+        typer.Option(help="Of the states; by default the model's own.", show_default=False),
+    ] = None,
+    states_keep: Annotated[
+        float,
+        typer.Option(help="Share of each passage's positions to keep, the most attended ones."),
+    ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
     """Index files, folders, a BEIR collection or the demo for `trlm search`.
@@ -94,7 +122,21 @@ def index(
     * `trlm index rows.jsonl --index support-index --faiss hnsw`
 
     * `trlm index new-notes/ --append`
+
+    * `trlm index --states --states-precision int8`
     """
+    if not 0 < states_keep <= 1:
+        raise typer.BadParameter("give a share above 0, at most 1", param_hint="--states-keep")
+    if not states and (model or states_precision or states_keep != 1):
+        raise typer.BadParameter("only --states needs it", param_hint="--model, --states-...")
+    precision = states_precision.value if states_precision else None
+    if states and not paths and not demo:
+        alone = keep_states(index, model, precision, states_keep)
+        if as_json:
+            print_json({"index": str(index), "states": alone})
+        else:
+            _states_summary(alone, index)
+        return
     if demo == bool(paths):
         raise typer.BadParameter(
             "give either files and folders to index, or --demo", param_hint="PATH..."
@@ -125,6 +167,8 @@ def index(
         built, replaced = _append(index, reading.passages)
     else:
         built, replaced = _build(index, reading.passages, embedder, faiss), 0
+        drop_states(index)
+    kept = keep_states(index, model, precision, states_keep) if states else None
     facts = {
         "index": str(index),
         "documents": reading.documents,
@@ -134,11 +178,14 @@ def index(
         "passages_in_index": len(built),
         "seconds": round(time.perf_counter() - started, 3),
         "skipped": [asdict(skipped) for skipped in reading.skipped],
+        "states": kept,
     }
     if as_json:
         print_json(facts)
     else:
         _summary(facts)
+        if kept is not None:
+            _states_summary(kept, index)
 
 
 def _build(
@@ -204,3 +251,12 @@ def _summary(facts: dict[str, Any]) -> None:
             f"{facts['replaced']:,} of them replace earlier ones; the index now holds "
             f"{count(facts['passages_in_index'], 'passage')}"
         )
+
+
+def _states_summary(kept: dict[str, Any], index: Path) -> None:
+    out.print(
+        f"states of {count(kept['states'], 'passage')} computed in {kept['seconds']:.1f} s, "
+        f"{kept['bytes'] / 1e9:.2f} GB in {index}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -17,6 +18,7 @@ from trlm_retrieval.combination import (
     combine,
 )
 from trlm_retrieval.lm import Likelihood, PassageStates, TimeReversedLM
+from trlm_retrieval.lm.state_folder import StateFolder
 from trlm_retrieval.passage_index.text import DEFAULT_META_FIELDS, passage_text
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class TRLMRanker:
         meta_fields_to_embed: list[str] | None = None,
         max_passage_tokens: int | None = DEFAULT_MAX_PASSAGE_TOKENS,
         states_megabytes: int = 2048,
+        states_folder: str | None = None,
         device: ComponentDevice | None = None,
         dtype: str | None = None,
     ) -> None:
@@ -89,6 +92,8 @@ class TRLMRanker:
             None leaves only the model's context as limit.
         :param states_megabytes: Memory for passage states, which make a passage that was seen
             before many times cheaper; 0 keeps none.
+        :param states_folder: Passage states on disk, as `trlm index --states` writes them to the
+            folder `states` of an index; passages that are not there are computed.
         :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
         :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
         :raises ValueError: If a number is out of its range.
@@ -117,6 +122,7 @@ class TRLMRanker:
         )
         self.max_passage_tokens = max_passage_tokens
         self.states_megabytes = states_megabytes
+        self.states_folder = states_folder
         self.device = device
         self.dtype = dtype
         self._lm: TimeReversedLM | None = None
@@ -128,6 +134,7 @@ class TRLMRanker:
         Loads the model; does nothing if it is loaded.
 
         :raises ModelError: If the model is not there or does not fit the direction.
+        :raises StatesError: If the states folder is damaged, or of another model or setting.
         """
         with self._loading:
             if self._lm is not None:
@@ -142,8 +149,13 @@ class TRLMRanker:
                 )
             )
             lm.template(self.direction)
-            if self.states_megabytes:
-                self._states = PassageStates(self.states_megabytes * 1024**2)
+            if self.states_megabytes or self.states_folder is not None:
+                folder = None
+                if self.states_folder is not None:
+                    folder = StateFolder(
+                        Path(self.states_folder), lm, self.direction, self.max_passage_tokens
+                    )
+                self._states = PassageStates(self.states_megabytes * 1024**2, folder=folder)
             self._lm = lm
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,6 +181,7 @@ class TRLMRanker:
             meta_fields_to_embed=self.meta_fields_to_embed,
             max_passage_tokens=self.max_passage_tokens,
             states_megabytes=self.states_megabytes,
+            states_folder=self.states_folder,
             device=self.device.to_dict() if self.device else None,
             dtype=self.dtype,
         )

@@ -70,6 +70,8 @@ class TimeReversedLM:
         self.tokenizer = tokenizer
         self.order = order
         self.start_tokens = start_tokens or _default_start(tokenizer)
+        self.name: str | None = None
+        """What :meth:`from_pretrained` was asked for."""
         self.network = CausalNetwork(self.model)
         self.supports_states: bool = enable_packing(self.network)
         if token_budget is None:
@@ -104,13 +106,15 @@ class TimeReversedLM:
         """
         device = choose_device(device)
         loaded = load_pretrained(name_or_folder, order, choose_dtype(dtype, device))
-        return cls(
+        lm = cls(
             quantize_int8(loaded.model) if dtype == INT8 else loaded.model.to(device),
             loaded.tokenizer,
             loaded.order,
             loaded.start_tokens,
             token_budget,
         )
+        lm.name = str(name_or_folder)
+        return lm
 
     def save(self, folder: str | Path) -> None:
         """Write weights, tokenizer and reading order to a folder that from_pretrained loads."""

@@ -56,6 +56,11 @@ class StatesPlan:
         """Context tokens in all."""
         return sum(len(context) - 1 for context in self.contexts)
 
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes for each context token."""
+        return self.bytes / max(self.tokens, 1)
+
 
 def plan_states(
     lm: "TimeReversedLM",
@@ -147,6 +152,7 @@ def _fill(
     np.save(folder / "entries.npy", entries, allow_pickle=False)
     manifest = {
         "format": FORMAT,
+        "model_name": lm.name,
         "states": len(entries),
         "bytes": offset,
         "entries_crc32": zlib.crc32((folder / "entries.npy").read_bytes()),
@@ -240,6 +246,14 @@ class StateFolder:
         if dtype == torch.int8:
             scales = _tensor(data[size:], torch.float16).view(*shape[:-1], 1)
         return PassageState(numbers, scales)
+
+
+def model_of_states(folder: Path) -> str | None:
+    """Name of the model whose states a folder holds; None where it holds none, or says no name.
+
+    :raises StatesError: if they are damaged.
+    """
+    return _read_manifest(folder).get("model_name") if folder.is_dir() else None
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""``trlm index --states``: passage states of a whole index, kept beside it."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from trlm_retrieval.cli._terminal import count, err
+
+STATES = "states"
+
+
+def drop_states(index: Path) -> None:
+    """Remove the states of passages that have been replaced, and say so."""
+    if (index / STATES).is_dir():
+        shutil.rmtree(index / STATES)
+        err.print("the states of the earlier passages are removed; --states makes new ones")
+
+
+def keep_states(
+    index: Path, model: str | None, precision: str | None, keep: float
+) -> dict[str, Any]:
+    """Compute the states of all passages for a model; the size is told first.
+
+    :param model: None takes the model of `trlm search`.
+    :param precision: see :class:`~trlm_retrieval.lm.states.StateFormat`, as ``keep``.
+    :returns: what was written: ``states``, ``tokens``, ``bytes``, ``bytes_per_token``, ``seconds``.
+    :raises PassageIndexError: if there is no index.
+    :raises StatesError: if the disk has no room.
+    """
+    from trlm_retrieval.components.trlm_ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+    from trlm_retrieval.lm import TimeReversedLM
+    from trlm_retrieval.lm.state_folder import plan_states, write_states
+    from trlm_retrieval.lm.states import StateFormat
+    from trlm_retrieval.passage_index import PassageIndex
+    from trlm_retrieval.passage_index.text import passage_text
+    from trlm_retrieval.progress import progress_bar
+
+    form = StateFormat(precision, keep)
+    texts = [passage_text(document) for document in PassageIndex.open(index).documents()]
+    lm = TimeReversedLM.from_pretrained(model or DEFAULT_MODEL)
+    cut = DEFAULT_MAX_PASSAGE_TOKENS
+    plan = plan_states(lm, texts, max_passage_tokens=cut, form=form)
+    err.print(
+        f"states of {count(len(plan.contexts), 'passage')}, {count(plan.tokens, 'token')}: "
+        f"{plan.bytes / 1e9:.2f} GB on disk, {count(round(plan.bytes_per_token), 'byte')} a token"
+    )
+    started = time.perf_counter()
+    with progress_bar("Computing states", len(plan.contexts)) as advance:
+        write_states(index / STATES, lm, plan, max_passage_tokens=cut, form=form, progress=advance)
+    return {
+        "states": len(plan.contexts),
+        "tokens": plan.tokens,
+        "bytes": plan.bytes,
+        "bytes_per_token": round(plan.bytes_per_token, 1),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
