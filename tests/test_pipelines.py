@@ -36,7 +36,7 @@ def with_model(name: str, folder: Path) -> Pipeline:
 
 
 def test_every_pipeline_loads_and_survives_a_round_trip():
-    assert names() == ["indexing", "rag", "retrieval"]
+    assert names() == ["cited_rag", "indexing", "rag", "retrieval"]
     for name in names():
         pipeline = load(name)
         again, once = Pipeline.loads(pipeline.dumps()).to_dict(), pipeline.to_dict()
@@ -46,7 +46,7 @@ def test_every_pipeline_loads_and_survives_a_round_trip():
 
 
 def test_an_unknown_pipeline():
-    with pytest.raises(ValueError, match="there are indexing, rag, retrieval"):
+    with pytest.raises(ValueError, match="there are cited_rag, indexing, rag, retrieval"):
         load("retrievel")
 
 
@@ -84,6 +84,25 @@ def test_rag_answers_from_the_passages(here, tiny_lm_folder, monkeypatch):
     assert answer.data == "It calls both." and answer.query == QUERY
     assert {document.id for document in answer.documents} == {"with", "gen", "dict"}
     assert QUERY in seen[0] and all(document.content in seen[0] for document in DOCUMENTS)
+
+
+def test_cited_rag_attributes_the_answer(here, tiny_lm_folder, monkeypatch):
+    from haystack.dataclasses import ChatMessage
+
+    def reply(messages, generation_kwargs=None):
+        return {"replies": [ChatMessage.from_assistant("It calls both [7]. So it is.")]}
+
+    pipeline = with_model("cited_rag", tiny_lm_folder)
+    monkeypatch.setattr(pipeline.get_component("generator"), "run", reply)
+    pipeline.get_component("citations").threshold = -1e9
+    inputs = {name: {"query": QUERY} for name in ("bm25", "dense", "ranker", "answer")}
+    found = pipeline.run({**inputs, "prompt": {"question": QUERY}})
+    [answer] = found["citations"]["answers"]
+    first, second = answer.meta["trlm"]["sentences"]
+    assert first["markers"][0]["document_id"] is None
+    numbers = [sentence["citations"][0]["number"] for sentence in (first, second)]
+    assert answer.data == "It calls both [{}]. So it is [{}].".format(*numbers)
+    assert answer.query == QUERY and len(answer.documents) == 3
 
 
 def test_indexing_writes_what_the_retrievers_read(tmp_path, monkeypatch, word_embedder):

@@ -1,0 +1,74 @@
+"""``trlm cite``: what it prints, writes and returns."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+ANSWER = "The with statement calls exit [2]. Keys keep order [7]!"
+ALL, NONE = ("--threshold", "-1000000"), ("--threshold", "1000000")
+
+
+@pytest.fixture
+def cite(run: Run, tmp_path: Path, tiny_lm_folder: Path) -> Run:
+    """Runs the command on an answer and two sources, with a tiny model."""
+    (tmp_path / "answer.txt").write_text(ANSWER)
+    (tmp_path / "a.txt").write_text("Keys keep their order. So they do.")
+    (tmp_path / "b.txt").write_text("Blocks are wrapped. The with statement calls exit.")
+    common = ["cite", "--answer", "answer.txt", "--model", tiny_lm_folder]
+    return lambda *arguments: run(*common, "--sources", "a.txt", "b.txt", *arguments)
+
+
+def test_prints_numbered_citations_with_their_quotes(cite: Run) -> None:
+    outcome = cite(*ALL)
+    assert outcome.code == 0
+    found = json.loads(cite(*ALL, "--json").out)
+    assert outcome.out.startswith(found["answer"])
+    for sentence in found["sentences"]:
+        [citation] = sentence["citations"]
+        assert f"[{citation['number']}]" in found["answer"]
+        assert f"“{citation['quote']}”" in outcome.out
+    assert "[7] points nowhere" in outcome.out and "2 sentences, 0 unsupported" in outcome.out
+    assert found["sources"]["1"]["id"] == "a.txt" and found["sources"]["2"]["id"] == "b.txt"
+
+
+def test_no_support_is_an_exit_code(cite: Run) -> None:
+    outcome = cite(*NONE)
+    assert outcome.code == 3
+    assert outcome.out.count("no source supports this") == 2
+    assert outcome.out.startswith("The with statement calls exit. Keys keep order!")
+
+
+def test_writes_a_page(cite: Run, tmp_path: Path) -> None:
+    outcome = cite(*ALL, "--output", "page.html", "--question", "what?", "--search", "binary")
+    assert outcome.code == 0 and "Wrote page.html" in outcome.out
+    page = (tmp_path / "page.html").read_text()
+    assert "<h1>what?</h1>" in page and 'data-for="1"' in page
+
+
+def test_reads_standard_input(run: Run, cite: Run, tiny_lm_folder: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ANSWER.encode())))
+    arguments = ["cite", "-a", "-", "-s", "a.txt", "--model", tiny_lm_folder, *ALL, "--json"]
+    assert len(json.loads(run(*arguments).out)["sentences"]) == 2
+
+
+def test_bad_input(run: Run, cite: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "bytes.txt").write_bytes(b"ab\xff")
+    (tmp_path / "image.png").write_bytes(b"x")
+    for arguments, message in [
+        (["-a", "empty.txt", "-s", "a.txt"], "the answer is empty"),
+        (["-a", "bytes.txt", "-s", "a.txt"], "bytes.txt is not UTF-8 text (byte 3)"),
+        (["-a", "none.txt", "-s", "a.txt"], "none.txt: No such file"),
+        (["-a", "answer.txt", "-s", "none"], "no such file or folder: none"),
+        (["-a", "answer.txt", "-s", "image.png"], "no text to cite in image.png"),
+        (["-a", "answer.txt", "-s", "a.txt", "--search", "magic"], "search must be one of"),
+        (["-a", "answer.txt"], "Missing option '--sources'"),
+    ]:
+        outcome = run("cite", *arguments)
+        assert outcome.code == 2 and message in outcome.err, outcome.err

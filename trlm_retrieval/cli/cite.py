@@ -1,0 +1,193 @@
+"""``trlm cite``: an answer with numbered citations, and what the sources say in support."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from trlm_retrieval.cli._terminal import (
+    NOTHING_FOUND,
+    JsonOption,
+    count,
+    err,
+    out,
+    print_json,
+    some_of,
+    working,
+)
+
+if TYPE_CHECKING:
+    from haystack import GeneratedAnswer
+
+
+def cite(
+    answer: Annotated[
+        Path,
+        typer.Option(
+            "--answer",
+            "-a",
+            help="Text file with the answer, or - for standard input.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ],
+    sources: Annotated[
+        list[Path],
+        typer.Option(
+            "--sources",
+            "-s",
+            help="File or folder with sources; more may follow without it.",
+            metavar="PATH",
+            show_default=False,
+        ),
+    ],
+    more: Annotated[
+        list[Path] | None, typer.Argument(help="More sources.", metavar="PATH", show_default=False)
+    ] = None,
+    question: Annotated[
+        str, typer.Option("--question", "-q", help="What was asked, for the page's heading.")
+    ] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write an HTML page as well.", metavar="FILE", dir_okay=False
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", help="Model to score with, as for `trlm search`.", show_default=False
+        ),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            help="How the supporting sentence is found: linear, binary (fewest model calls) or "
+            "exclusion.",
+            show_default=False,
+        ),
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Citations a sentence.")] = 1,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Support below which a sentence counts as unsupported.", show_default=False
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which source supports each sentence of an answer, and which sentences none does.
+
+    Markers such as [2] in the answer count the sources in the order given; they are checked, and
+    the ones found are written in their place.
+
+    Examples:
+
+    * `trlm cite --answer answer.txt --sources notes/`
+
+    * `trlm cite --answer - --sources a.md b.pdf --output cited.html < answer.txt`
+    """
+    text = _read(answer)
+    if not text.strip():
+        raise typer.BadParameter("the answer is empty", param_hint="--answer")
+    with working("Loading"):
+        from trlm_retrieval.components import TRLMCitationAttributor
+        from trlm_retrieval.errors import DataError
+        from trlm_retrieval.reading import read
+
+        reading = read([*sources, *(more or [])], max_characters=sys.maxsize, show_progress=True)
+        for skipped in reading.skipped:
+            err.print(f"note: {skipped.path}: {skipped.reason}", style="yellow", soft_wrap=True)
+        if not reading.passages:
+            raise DataError(f"no text to cite in {some_of([str(path) for path in sources])}")
+        given = {"model": model, "search": search, "threshold": threshold}
+        settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        attributor = TRLMCitationAttributor(top_k=top_k, **settings)
+        attributor.warm_up()
+    with working(f"Reading {count(len(reading.passages), 'source')}"):
+        arguments: Any = {"replies": [text], "documents": reading.passages, "query": question}
+        [found] = attributor.run(**arguments)["answers"]
+    if output is not None:
+        from trlm_retrieval.citation_page import citation_page
+        from trlm_retrieval.text_files import write_text
+
+        write_text(output, citation_page(found, {"model": str(attributor.model)}))
+    if as_json:
+        print_json(as_data(found))
+    else:
+        show(found)
+        if output is not None:
+            out.print(f"Wrote {output}: open it in a browser.", markup=False)
+    if not any(sentence["supported"] for sentence in found.meta["trlm"]["sentences"]):
+        raise typer.Exit(NOTHING_FOUND)
+
+
+def as_data(answer: "GeneratedAnswer") -> dict[str, Any]:
+    """A cited answer as JSON: its text with markers, its sentences, and the sources by number."""
+    return {
+        "query": answer.query,
+        "answer": _marked(answer),
+        **answer.meta["trlm"],
+        "sources": {
+            document.meta["source_index"]: {
+                "id": document.id,
+                "referenced": document.meta["referenced"],
+            }
+            for document in answer.documents
+        },
+    }
+
+
+def show(answer: "GeneratedAnswer") -> None:
+    """Print a cited answer for a person."""
+    from trlm_retrieval.citation_page import note
+    from trlm_retrieval.heatmap import display_title
+    from trlm_retrieval.snippets import printable
+
+    out.print(Text(printable(_marked(answer).strip())))
+    out.print()
+    titles = {d.meta["source_index"]: printable(display_title(d)) for d in answer.documents}
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column()
+    for sentence in answer.meta["trlm"]["sentences"]:
+        claim = " ".join(printable(sentence["text"]).split())
+        mark, style = ("✓", "green") if sentence["supported"] else ("?", "yellow")
+        table.add_row(Text(mark, style), Text(claim, "bold" if sentence["supported"] else style))
+        for citation in sentence["citations"]:
+            quote = " ".join(printable(citation["quote"]).split())
+            table.add_row(
+                Text(f"[{citation['number']}]", "cyan"),
+                Text.assemble((titles[citation["number"]], "cyan"), f" “{quote}”"),
+            )
+        table.add_row("", Text(note(sentence), "dim"))
+    out.print(table)
+    sentences = answer.meta["trlm"]["sentences"]
+    unsupported = answer.meta["trlm"]["unsupported"]
+    out.print(Text(f"{count(len(sentences), 'sentence')}, {unsupported} unsupported", "dim"))
+
+
+def _marked(answer: "GeneratedAnswer") -> str:
+    from trlm_retrieval.citation_markers import with_markers
+    from trlm_retrieval.sentences import Span
+
+    return with_markers(
+        answer.data or "",
+        {
+            Span(sentence["start"], sentence["end"]): [c["number"] for c in sentence["citations"]]
+            for sentence in answer.meta["trlm"]["sentences"]
+        },
+    )
+
+
+def _read(path: Path) -> str:
+    from trlm_retrieval.errors import DataError
+
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
