@@ -180,7 +180,7 @@ class TimeReversedLM:
         template = self.template(direction)
         encoded = self._encoder.encode(pairs, template, max_passage_tokens)
         unique = list(dict.fromkeys((pair.context, pair.target) for pair in encoded))
-        found = self._log_probs(unique, states, progress)
+        found = self.log_probs(unique, states, progress)
         if progress and len(unique) < len(encoded):
             progress(len(encoded) - len(unique))
         by_pair = dict(zip(unique, found, strict=True))
@@ -194,6 +194,26 @@ class TimeReversedLM:
             )
             for pair in encoded
         ]
+
+    def log_probs(
+        self,
+        sequences: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+        states: PassageStates | None = None,
+        progress: Progress | None = None,
+    ) -> list[np.ndarray]:
+        """Log-probabilities of each target token after its context, in nats.
+
+        What :meth:`score` rests on. Equal contexts are read once.
+
+        :param sequences: (context, target) token ids, contexts not empty, in the model's reading
+            order.
+        :returns: one float32 array of shape (target tokens,) for each, in input order.
+        """
+        if not self.supports_states:
+            return target_log_probs(self.network, sequences, self.token_budget, progress)
+        return packed_log_probs(
+            self.network, sequences, self.token_budget, states, self.fingerprint, progress
+        )
 
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
         """Display text of each token, in natural order; joined they give the text.
@@ -228,20 +248,8 @@ class TimeReversedLM:
     ) -> dict[tuple[int, ...], np.ndarray]:
         distinct = list(dict.fromkeys(targets))
         context = self._encoder.prior_context(template)
-        found = self._log_probs([(context, target) for target in distinct])
+        found = self.log_probs([(context, target) for target in distinct])
         return dict(zip(distinct, found, strict=True))
-
-    def _log_probs(
-        self,
-        sequences: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
-        states: PassageStates | None = None,
-        progress: Progress | None = None,
-    ) -> list[np.ndarray]:
-        if not self.supports_states:
-            return target_log_probs(self.network, sequences, self.token_budget, progress)
-        return packed_log_probs(
-            self.network, sequences, self.token_budget, states, self.fingerprint, progress
-        )
 
     def _start_ids(self) -> dict[Any, int]:
         vocabulary = self.tokenizer.get_vocab()
