@@ -143,9 +143,12 @@ def test_empty_texts_support_nothing_and_cost_nothing():
 
 
 def test_shared_words():
-    assert shared_words("The needle falls.", "a needle, falling; the end") == pytest.approx(
-        (3 / 3 + 1 / 2) / 2
+    # Words: the, needl, fall. Pairs: all three; the source holds (fall, needl) the other way round.
+    assert shared_words("The needle falls.", "the x x x x x falling needle") == pytest.approx(
+        (3 / 3 + 1 / 3) / 2
     )
+    assert shared_words("one two", "two x x x one") == 1.0
+    assert shared_words("one two", "two x x x x one") == 0.5
     assert shared_words("Needle", "needles") == 1.0
     assert shared_words("...", "needles") == shared_words("needle", "") == 0.0
 

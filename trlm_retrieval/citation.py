@@ -21,7 +21,6 @@ many searches run side by side and share the model's batches (:func:`search`).
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import ceil, log2
 from typing import Literal, Protocol
 
@@ -42,9 +41,10 @@ SOURCE_GIVEN_CLAIM = Template(
 )
 SOURCE_GIVEN_CLAIM_REVERSED = Template("source_ba", "reverse", " {query}", " {passage}")
 
-OVERLAP_WEIGHT = 4.0
+OVERLAP_WEIGHT = 8.0
 UNSUPPORTED_BELOW = 1.0
 DEFAULT_SEARCH: SearchName = "linear"
+_NEAR = 4
 
 
 class Scored(Protocol):
@@ -74,20 +74,29 @@ def support_template(direction: GainDirection, reads_reversed: bool) -> Template
 
 
 def shared_words(claim: str, source: str) -> float:
-    """Share of the claim's distinct words and of its neighbouring pairs that the source holds.
+    """Share of the claim's words, and of its pairs of near words, that the source holds.
 
-    The mean of both shares, 0 to 1; words are stems in lower case. 0 for a claim without words.
+    The mean of both shares, 0 to 1. Words are stems in lower case; a pair are two words of which
+    one follows the other within four words, in either order. 0 for a claim without words.
     """
     wanted, there = words(claim), words(source)
     shares = [
         len(part & found) / len(part)
         for part, found in (
             (set(wanted), set(there)),
-            (set(pairwise(wanted)), set(pairwise(there))),
+            (_near_pairs(wanted), _near_pairs(there)),
         )
         if part
     ]
     return sum(shares) / len(shares) if shares else 0.0
+
+
+def _near_pairs(found: Sequence[str]) -> set[tuple[str, str]]:
+    return {
+        (min(first, second), max(first, second))
+        for position, first in enumerate(found)
+        for second in found[position + 1 : position + 1 + _NEAR]
+    }
 
 
 @dataclass(frozen=True)
