@@ -46,7 +46,7 @@ def train_demo(
     workers: Workers,
     *,
     pretraining_steps: int = 400,
-    finetuning_steps: int = 600,
+    finetuning_steps: int = 400,
     show_progress: bool = False,
 ) -> DemoResult:
     """Tokenizer, pre-training on reversed text, fine-tuning on pairs, and a check of both.
@@ -86,8 +86,8 @@ def train_demo(
         workers,
         contrast=1.0,
         max_passage_tokens=_TOKENS,
-        batch_tokens=1024,
-        device_tokens=1024,
+        batch_tokens=2048,
+        device_tokens=2048,
         precision="float32",
         show_progress=show_progress,
     )

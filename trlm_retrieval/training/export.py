@@ -51,7 +51,6 @@ def export_run(
         lm.save(folder)
     history = json.loads((model_folder / HISTORY).read_text(encoding="utf-8"))
     write_text(folder / HISTORY, json.dumps(history, indent=2, ensure_ascii=False) + "\n")
-    size = sum(path.stat().st_size for path in folder.iterdir())
     config = lm.model.config
     card = Template(_CARD.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True)
     write_text(
@@ -61,7 +60,7 @@ def export_run(
             licence=licence,
             reads=_READS[lm.order],
             parameters=parameters,
-            megabytes=size / 1e6,
+            megabytes=_size(folder) / 1e6,
             precision=precision,
             config=config,
             vocabulary=len(lm.tokenizer),
@@ -69,7 +68,11 @@ def export_run(
             figures=[_measured(file) for file in figures],
         ),
     )
-    return size
+    return _size(folder)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _measured(file: Path) -> dict[str, Any]:

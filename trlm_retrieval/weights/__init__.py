@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+HOME = Path(__file__).parent
+
 
 def packaged() -> list[str]:
     """Names of the models that ship with the package."""
-    return sorted(folder.parent.name for folder in Path(__file__).parent.glob("*/config.json"))
+    return sorted(file.parent.name for file in HOME.glob("*/config.json"))
 
 
 def packaged_folder(name: str) -> Path | None:
     """The folder of a packaged model, or None where none has this name."""
-    return Path(__file__).parent / name if name in packaged() else None
+    return HOME / name if name in packaged() else None

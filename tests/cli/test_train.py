@@ -1,0 +1,111 @@
+"""`trlm train`: the commands one after the other, as a user gives them."""
+
+import json
+
+import pytest
+
+SMALL = [
+    "--batch-tokens",
+    "256",
+    "--device-tokens",
+    "128",
+    "--device",
+    "cpu",
+    "--precision",
+    "float32",
+]
+
+
+PRETRAIN = ["pretrain", "--shards", "none", "--preset", "tiny", "-o", "x"]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    rows = [
+        {
+            "query": f"what is number {n}?",
+            "passage": f"The number {n} is {'odd' if n % 2 else 'even'}. " * 3,
+        }
+        for n in range(400)
+    ]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_from_text_to_a_shipped_model(run, corpus, tmp_path):
+    def ok(*arguments):
+        outcome = run("train", *map(str, arguments))
+        assert outcome.code == 0, outcome.err
+        return outcome.out
+
+    at = tmp_path.joinpath
+    assert "a tokenizer of" in ok("tokenizer", corpus, "-o", at("tok"), "--vocabulary", 400)
+    assert "held out" in ok("pack", corpus, "--tokenizer", at("tok"), "-o", at("shards"))
+    said = ok(
+        *["pretrain", "--shards", at("shards"), "--preset", "tiny", "--steps", 3],
+        *["--context", 32, "-o", at("ba"), *SMALL],
+    )
+    assert "nats a token" in said and str(at("ba", "model")) in said.replace("\n", "")
+    ok(
+        *["finetune", at("ba", "model"), "--pairs", corpus, "--contrast", 0.5, "--steps", 2],
+        *["-o", at("fine"), *SMALL],
+    )
+    ok(
+        *["finetune", at("ba", "model"), "--pairs", corpus, "--lora", 2, "--minutes", 0.02],
+        *["-o", at("adapter"), *SMALL],
+    )
+    found = json.loads(ok("check", at("adapter", "model"), "--pairs", corpus, "--json"))
+    assert found["pairs"] > 1 and set(found["nats_a_token"]) == {"forward", "reverse"}
+    assert "preferred for" in ok("check", at("fine", "model"), "--data", "demo", "--most", 4)
+    assert "holds x" in ok("export", at("adapter"), "--name", "x", "-o", at("small"))
+    assert "preferred for" in ok("check", at("small"), "--pairs", corpus)
+
+
+def test_speed(run):
+    outcome = run(
+        "train",
+        "speed",
+        "tiny",
+        "--vocabulary",
+        "400",
+        "--seconds",
+        "0.1",
+        "--json",
+        "--context",
+        "32",
+        "--device-tokens",
+        "64",
+        "--device",
+        "cpu",
+    )
+    [row] = json.loads(outcome.out)
+    assert row["preset"] == "tiny" and row["tokens_per_second"] > 0
+
+
+def test_help_without_a_command(run):
+    outcome = run("train")
+    assert outcome.code == 0 and "pretrain" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrain", "--shards", "none", "--steps", "1", "-o", "x"], "a size: tiny"),
+        (
+            ["pretrain", "--shards", "none", "--preset", "tiny", "--steps", "1", "-o", "x"],
+            "tokenizer",
+        ),
+        (["pretrain", "--shards", "none", "--preset", "tiny", "-o", "x"], "steps or of minutes"),
+        (["check", "x"], "--pairs or --data"),
+        (["speed", "huge"], "no size 'huge'"),
+        (["export", "none", "--name", "x", "-o", "y"], "no finished run"),
+        (["tokenizer", "none.jsonl", "-o", "x"], "does not exist"),
+        (["finetune", "none", "--pairs", "none.jsonl", "--steps", "1", "-o", "x"], "none.jsonl"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_line(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    outcome = run("train", *arguments)
+    assert outcome.code == 2 and message in outcome.err
+    assert outcome.err.count("\n") == 1

@@ -1,0 +1,105 @@
+"""A corpus of a few made-up sections, and the demo's model, trained once for all tests."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trlm_retrieval.index_data import demo_documents
+from trlm_retrieval.training.corpus import Section
+from trlm_retrieval.training.demo import DemoResult, train_demo
+from trlm_retrieval.training.pretraining import pretrain
+from trlm_retrieval.training.run import Run
+from trlm_retrieval.training.schedule import Schedule
+from trlm_retrieval.training.shards import pack
+from trlm_retrieval.training.tokenizer import train_tokenizer
+from trlm_retrieval.training.workers import Workers
+
+ALONE = Workers(0, 1, torch.device("cpu"))
+THINGS = ("tree", "river", "engine", "violin", "market", "glacier", "bridge", "comet")
+
+
+def made_up_sections(count: int = 400) -> list[Section]:
+    """Sections that say of a thing, in some words, that it is this thing."""
+    return [
+        Section(
+            f"what is {thing} number {number}?",
+            f"The {thing} of number {number} is a {thing}, known for its {number % 7} parts. "
+            f"Whoever saw a {thing} in the year {1500 + number} wrote it down.",
+        )
+        for number in range(count)
+        for thing in [THINGS[number * 5 % len(THINGS)]]
+    ]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def made_up() -> Callable[[int], list[Section]]:
+    """Makes so many sections: ``made_up(50)``."""
+    return made_up_sections
+
+
+@pytest.fixture(scope="session")
+def alone() -> Workers:
+    """This process, training by itself on a CPU."""
+    return ALONE
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+    """The demo with fewer steps."""
+    sections = [
+        Section(document.meta["title"], document.content or "") for document in demo_documents()
+    ]
+    folder = tmp_path_factory.mktemp("demo")
+    return train_demo(sections, folder, ALONE, pretraining_steps=120, finetuning_steps=200)
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of made-up sections."""
+    folder = tmp_path_factory.mktemp("corpus") / "shards"
+    sections = made_up_sections()
+    pack(sections, train_tokenizer(sections, 400), folder, ["made-up.jsonl"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pair_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The made-up sections as a pair file."""
+    file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    rows = ({"query": s.heading, "passage": s.text} for s in made_up_sections())
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="session")
+def pretrain_tiny(shards: Path) -> Callable[..., Run]:
+    """Pre-trains a tiny model for six steps: ``pretrain_tiny(out, order="both")``."""
+
+    def run(out: Path, order: Any = "reverse", steps: int = 6, **settings: Any) -> Run:
+        return pretrain(
+            shards,
+            out,
+            order,
+            Schedule(steps=steps, learning_rate=5e-3),
+            settings.pop("workers", ALONE),
+            **{
+                "preset": "tiny",
+                "context": 32,
+                "max_context": 128,
+                "batch_tokens": 512,
+                "device_tokens": 128,
+                "precision": "float32",
+                **settings,
+            },
+        )
+
+    return run

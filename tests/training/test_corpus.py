@@ -1,0 +1,158 @@
+"""From files to tokens: sections, tokenizer, shards, and Debian's pages."""
+
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trlm_retrieval.errors import DataError, ModelError
+from trlm_retrieval.training.corpus import Section, read_pairs, read_sections
+from trlm_retrieval.training.debian import fetch_sections, page_sections
+from trlm_retrieval.training.pretraining import Windows
+from trlm_retrieval.training.shards import Shards, pack
+from trlm_retrieval.training.tokenizer import load_tokenizer, train_tokenizer
+
+
+def test_all_kinds_of_files_are_read(tmp_path):
+    with lzma.open(tmp_path / "a.jsonl.xz", "wt") as file:
+        file.write(json.dumps({"query": "q", "passage": " p "}) + "\n")
+    (tmp_path / "b.jsonl").write_text('{"title": "t", "text": "x"}\n{"text": "y"}\n{"text": " "}\n')
+    (tmp_path / "c.txt").write_text("plain\n")
+    files = [tmp_path / name for name in ("a.jsonl.xz", "b.jsonl", "c.txt")]
+    assert list(read_sections(files)) == [
+        Section("q", "p"),
+        Section("t", "x"),
+        Section("", "y"),
+        Section("", "plain"),
+    ]
+    assert Section("t", "x").running_text == "t\n\nx"
+
+
+@pytest.mark.parametrize("line", ['{"query": "q"}', '{"text": 3}', '{"text": "x", "title": []}'])
+def test_a_bad_line_is_named(tmp_path, line):
+    (tmp_path / "bad.jsonl").write_text('{"text": "x"}\n' + line)
+    with pytest.raises(DataError, match=r"bad\.jsonl, line 2"):
+        list(read_sections([tmp_path / "bad.jsonl"]))
+
+
+def test_a_file_cut_short_is_named(tmp_path):
+    whole = lzma.compress(b'{"text": "x"}\n' * 1000)
+    (tmp_path / "cut.jsonl.xz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cut\.jsonl\.xz is cut short"):
+        list(read_sections([tmp_path / "cut.jsonl.xz"]))
+
+
+def test_held_out_pairs_are_never_learned(pair_file):
+    learned, held_out = (read_pairs([pair_file], held_out=held) for held in (False, True))
+    assert len(learned) + len(held_out) == 400 and held_out
+    assert not {passage for _, passage in learned} & {passage for _, passage in held_out}
+
+
+def test_text_comes_back_from_its_tokens(made_up):
+    tokenizer = train_tokenizer(made_up(50), 400)
+    for text in ("The tree of 1999.\n\ttabs  and ünïcödé 漢字 🎻", "<|reverse|>"):
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+    assert len(tokenizer) <= 400
+    with pytest.raises(ValueError, match="300 to 65,536"):
+        train_tokenizer([], 100)
+
+
+def test_shards_hold_every_token_of_every_text(tmp_path, made_up):
+    sections = made_up(300)
+    tokenizer = train_tokenizer(sections, 400)
+    counts = pack(sections, tokenizer, tmp_path, shard_tokens=1000)
+    assert len(list(tmp_path.glob("train-*.bin"))) > 3
+    for split in ("train", "held_out"):
+        shards = Shards(tmp_path, split)
+        assert len(shards) == counts[split]
+        texts = tokenizer.decode(shards.read(0, len(shards))).split("<|end|>")[:-1]
+        assert texts == [s.running_text for s in sections if s.held_out == (split == "held_out")]
+        end = len(shards)
+        parts = [shards.read(start, min(start + 77, end)) for start in range(0, end, 77)]
+        assert np.array_equal(np.concatenate(parts), shards.read(0, end))
+
+
+def test_damaged_shards_are_named(tmp_path, shards, made_up):
+    with pytest.raises(ModelError, match="trlm train tokenizer"):
+        load_tokenizer(tmp_path)
+    sections = made_up(200)
+    pack(sections, train_tokenizer(sections, 400), tmp_path)
+    (tmp_path / "train-00000.bin").write_bytes(b"12")
+    with pytest.raises(DataError, match=r"train-00000\.bin is missing or damaged"):
+        Shards(tmp_path, "train")
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(DataError, match="no finished shards"):
+        Shards(tmp_path, "train")
+
+
+@pytest.mark.parametrize("orders", [("reverse",), ("reverse", "forward")])
+def test_windows_hold_the_text_in_their_order(shards, orders):
+    data = Shards(shards, "train")
+    starts = {order: data.tokenizer.convert_tokens_to_ids(f"<|{order}|>") for order in orders}
+    windows = Windows(data, starts, context=16, rows=4, seed=0)
+    text = data.read(0, len(data)).tolist()
+    there = {tuple(text[i : i + 16]) for i in range(0, len(text) - 15, 16)}
+    seen = []
+    for index in range(len(text) // 16 // 4):
+        batch = windows.batch(index)
+        for row, targets in zip(batch.inputs["input_ids"], batch.targets.view(4, 16), strict=True):
+            assert row[1:].tolist() == targets[:-1].tolist()
+            step = -1 if row[0] == starts["reverse"] else 1
+            seen.append(tuple(targets.tolist()[::step]))
+            assert seen[-1] in there
+    assert len(set(seen)) > 0.9 * len(seen)
+    kinds = {int(windows.batch(i).inputs["input_ids"][r, 0]) for i in range(3) for r in range(4)}
+    assert kinds == set(starts.values())
+
+
+PAGE = """<html lang="en"><head><title>Ignored</title></head><body>
+<div class="navheader"><h1>Not this</h1>Nor this</div>
+<h1>Chapter 3. Merging<a class="headerlink">¶</a></h1><p>{intro}</p>
+<h2>3.1. Fast &amp; forward</h2><p>{body}</p><pre>git  merge
+--ff</pre><ul><li>{item}<li>{item}</ul>
+<h2>See also</h2><p>Too short.</p><script>{body}</script></body></html>"""
+
+
+def page(intro, body, item=""):
+    return PAGE.format(intro=intro, body=body, item=item)
+
+
+def test_a_page_is_cut_at_its_headings():
+    words = " ".join(["word"] * 25)
+    found = page_sections(page("Intro. " + words, "Body.\n" + words, "an item"))
+    assert [section.heading for section in found] == ["Merging", "Merging: Fast & forward"]
+    assert found[1].text.split("\n") == [
+        f"Body. {words}",
+        "git merge",
+        "--ff",
+        "an item",
+        "an item",
+    ]
+    assert page_sections(PAGE.replace('lang="en"', 'lang="de-DE"')) == []
+    assert page_sections("<h1>unclosed <p>" + words) == []
+
+
+def test_packages_are_fetched_and_unpacked(monkeypatch):
+    from trlm_retrieval.training import debian
+
+    def call(*command, folder):
+        if command[0] == "apt-get":
+            Path(folder, "doc.deb").touch()
+            return
+        for language in ("en", "de-DE"):
+            pages = Path(folder, "content", language)
+            pages.mkdir(parents=True)
+            (pages / "page.html").write_text(page("i " * 30, language + " b" * 30))
+
+    monkeypatch.setattr(debian, "_call", call)
+    found = list(fetch_sections(["doc", "doc"]))
+    assert [section.heading for section in found] == ["Merging", "Merging: Fast & forward"]
+
+
+def test_a_package_that_cannot_be_had_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DataError, match="Debian system"):
+        list(fetch_sections(["git-doc"]))

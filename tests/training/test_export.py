@@ -1,0 +1,68 @@
+"""Shipped models: small, described, and loaded by name without a network."""
+
+import json
+import socket
+
+import numpy as np
+import pytest
+
+from trlm_retrieval import TimeReversedLM, weights
+from trlm_retrieval.training.export import export_run
+from trlm_retrieval.training.run import RunError
+
+PAIRS = [("the with statement", "The with statement wraps a block."), ("loops", "A for loop.")]
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("nothing may be fetched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.parametrize(("precision", "near"), [("int8", 0.1), ("float16", 0.01)])
+def test_a_packaged_model_scores_by_name(demo, tmp_path, monkeypatch, no_network, precision, near):
+    folder = tmp_path / "trlm-test"
+    figures = tmp_path / "held-out.json"
+    figures.write_text(json.dumps({"prefers_true": 0.875, "pairs": 1200, "name": "x"}))
+    size = export_run(
+        demo.finetuning.folder, folder, "trlm-test", "Apache-2.0", precision, [figures]
+    )
+    assert size == sum(path.stat().st_size for path in folder.iterdir())
+    monkeypatch.setattr(weights, "HOME", tmp_path)
+    assert weights.packaged() == ["trlm-test"]
+    lm = TimeReversedLM.from_pretrained("trlm-test", dtype="float32")
+    assert lm.order == "reverse"
+    exact = TimeReversedLM.from_pretrained(demo.finetuning.model_folder, dtype="float32")
+    found, expected = ([x.mean for x in m.score(PAIRS)] for m in (lm, exact))
+    np.testing.assert_allclose(found, expected, atol=near)
+    card = (folder / "README.md").read_text()
+    for words in ("trlm-test", "last to first", "pairs.jsonl", "1,200", "0.875", "2,048"):
+        assert words in card, words
+    assert str(tmp_path) not in card and "{{" not in card
+
+
+def test_int8_takes_a_quarter(demo, tmp_path):
+    sizes = {}
+    for precision in ("int8", "float16"):
+        folder = tmp_path / precision
+        export_run(demo.finetuning.folder, folder, "x", "MIT", precision)
+        sizes[precision] = sum(p.stat().st_size for p in folder.glob("*.safetensors"))
+    whole = (demo.finetuning.model_folder / "model.safetensors").stat().st_size
+    assert sizes["int8"] < 0.3 * whole and sizes["float16"] < 0.6 * whole
+    # written over each other, only the latest weights are left
+    export_run(demo.finetuning.folder, tmp_path / "int8", "x", "MIT", "float16")
+    assert [p.name for p in (tmp_path / "int8").glob("*.safetensors")] == ["model.safetensors"]
+
+
+def test_a_run_that_is_not_finished_is_refused(tmp_path):
+    with pytest.raises(RunError, match="no finished run"):
+        export_run(tmp_path, tmp_path / "out", "x", "MIT", "int8")
+
+
+def test_packaged_models_are_whole():
+    for name in weights.packaged():
+        lm = TimeReversedLM.from_pretrained(name)
+        assert all(np.isfinite(x.sum) for x in lm.score(PAIRS))
+        assert (weights.HOME / name / "README.md").is_file()
