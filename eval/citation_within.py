@@ -17,6 +17,7 @@ from trlm_retrieval.citation import (
     SearchName,
     search,
     shared_words,
+    word_sets,
 )
 from trlm_retrieval.errors import DataError
 
@@ -43,8 +44,9 @@ def _overlap(answers: Sequence[Grounded], scorer: Scorer) -> Cited:
     """For each sentence of the answer the one that shares most words with it."""
     found: Cited = []
     for one in answers:
-        shared = [[shared_words(claim, s) for s in one.sentences] for claim in one.answer]
-        found.append(({row.index(max(row)) for row in shared}, 0))
+        there = [word_sets(sentence) for sentence in one.sentences]
+        rows = [[shared_words(word_sets(claim), s) for s in there] for claim in one.answer]
+        found.append(({row.index(max(row)) for row in rows}, 0))
     return found
 
 

@@ -15,6 +15,7 @@ from trlm_retrieval.citation import (
     search,
     shared_words,
     support_template,
+    word_sets,
 )
 
 CLAIM = "The needle is here."
@@ -114,7 +115,7 @@ def test_support_is_the_gain_for_each_token_plus_the_weighted_share_of_words(tem
     for (claim, source), support in zip(pairs, scorer.score(pairs), strict=True):
         [likelihood] = tiny_lm.score([(claim, source)], template, prior=True)
         assert support.gain == pytest.approx(likelihood.gain / len(likelihood), abs=1e-3)
-        assert support.shared == shared_words(claim, source)
+        assert support.shared == shared_words(word_sets(claim), word_sets(source))
         assert support.score == pytest.approx(support.gain + 3.0 * support.shared)
     assert scorer.calls == 2
 
@@ -143,14 +144,17 @@ def test_empty_texts_support_nothing_and_cost_nothing():
 
 
 def test_shared_words():
+    def shared(claim, source):
+        return shared_words(word_sets(claim), word_sets(source))
+
     # Words: the, needl, fall. Pairs: all three; the source holds (fall, needl) the other way round.
-    assert shared_words("The needle falls.", "the x x x x x falling needle") == pytest.approx(
+    assert shared("The needle falls.", "the x x x x x falling needle") == pytest.approx(
         (3 / 3 + 1 / 3) / 2
     )
-    assert shared_words("one two", "two x x x one") == 1.0
-    assert shared_words("one two", "two x x x x one") == 0.5
-    assert shared_words("Needle", "needles") == 1.0
-    assert shared_words("...", "needles") == shared_words("needle", "") == 0.0
+    assert shared("one two", "two x x x one") == 1.0
+    assert shared("one two", "two x x x x one") == 0.5
+    assert shared("Needle", "needles") == 1.0
+    assert shared("...", "needles") == shared("needle", "") == 0.0
 
 
 def test_templates_read_both_ways_round(make_tiny_lm):

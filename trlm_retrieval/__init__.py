@@ -5,7 +5,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trlm_retrieval.components import BM25Retriever, FAISSRetriever, TRLMRanker
+    from trlm_retrieval.components import (
+        BM25Retriever,
+        FAISSRetriever,
+        TRLMAnswerRanker,
+        TRLMCitationAttributor,
+        TRLMRanker,
+    )
     from trlm_retrieval.lm import TimeReversedLM
     from trlm_retrieval.passage_index import PassageIndex
 
@@ -16,11 +22,21 @@ _HOMES = {
     "BM25Retriever": "trlm_retrieval.components",
     "FAISSRetriever": "trlm_retrieval.components",
     "PassageIndex": "trlm_retrieval.passage_index",
+    "TRLMAnswerRanker": "trlm_retrieval.components",
+    "TRLMCitationAttributor": "trlm_retrieval.components",
     "TRLMRanker": "trlm_retrieval.components",
     "TimeReversedLM": "trlm_retrieval.lm",
 }
 
-__all__ = ["BM25Retriever", "FAISSRetriever", "PassageIndex", "TRLMRanker", "TimeReversedLM"]
+__all__ = [
+    "BM25Retriever",
+    "FAISSRetriever",
+    "PassageIndex",
+    "TRLMAnswerRanker",
+    "TRLMCitationAttributor",
+    "TRLMRanker",
+    "TimeReversedLM",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -73,30 +73,35 @@ def support_template(direction: GainDirection, reads_reversed: bool) -> Template
     raise ValueError(f"direction must be 'claim' or 'source', not {direction!r}")
 
 
-def shared_words(claim: str, source: str) -> float:
-    """Share of the claim's words, and of its pairs of near words, that the source holds.
+WordSets = tuple[frozenset[str], frozenset[tuple[str, str]]]
 
-    The mean of both shares, 0 to 1. Words are stems in lower case; a pair are two words of which
-    one follows the other within four words, in either order. 0 for a claim without words.
+
+def word_sets(text: str) -> WordSets:
+    """The words of a text, and its pairs of near words.
+
+    Words are stems in lower case; a pair are two words of which one follows the other within four
+    words, in either order.
     """
-    wanted, there = words(claim), words(source)
-    shares = [
-        len(part & found) / len(part)
-        for part, found in (
-            (set(wanted), set(there)),
-            (_near_pairs(wanted), _near_pairs(there)),
-        )
-        if part
-    ]
-    return sum(shares) / len(shares) if shares else 0.0
-
-
-def _near_pairs(found: Sequence[str]) -> set[tuple[str, str]]:
-    return {
+    found = words(text)
+    pairs = {
         (min(first, second), max(first, second))
         for position, first in enumerate(found)
         for second in found[position + 1 : position + 1 + _NEAR]
     }
+    return frozenset(found), frozenset(pairs)
+
+
+def shared_words(claim: WordSets, source: WordSets) -> float:
+    """Share of the claim's words, and of its pairs of near words, that the source holds.
+
+    The mean of both shares, 0 to 1; 0 for a claim without words.
+    """
+    shares = [
+        len(wanted & there) / len(wanted)
+        for wanted, there in zip(claim, source, strict=True)
+        if wanted
+    ]
+    return sum(shares) / len(shares) if shares else 0.0
 
 
 @dataclass(frozen=True)
@@ -144,13 +149,14 @@ class SupportScorer:
         self.calls += len(worded)
         means = iter([found.mean for found in self._likelihoods(worded, self.template)])
         self._add_priors(worded)
+        sets = {text: word_sets(text) for text in {text for pair in worded for text in pair}}
         supports = []
         for claim, source in pairs:
             if not (claim.strip() and source.strip()):
                 supports.append(Support(0.0, 0.0, 0.0))
                 continue
             gain = next(means) - self._priors[self._target(claim, source)]
-            shared = shared_words(claim, source)
+            shared = shared_words(sets[claim], sets[source])
             supports.append(Support(gain, shared, gain + self.overlap_weight * shared))
         return supports
 

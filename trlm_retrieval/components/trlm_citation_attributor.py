@@ -24,6 +24,7 @@ from trlm_retrieval.citation import (
     search,
     shared_words,
     support_template,
+    word_sets,
 )
 from trlm_retrieval.citation_markers import MarkedSentence, marked_sentences, with_markers
 from trlm_retrieval.components.trlm_ranker import (
@@ -296,32 +297,19 @@ class TRLMCitationAttributor:
         """Score all sentences of all answers, then search where the cited documents support."""
         lm = self._lm
         assert lm is not None
-        states = self._states
-
-        def likelihoods(pairs: Any, template: Any) -> Any:
-            return lm.score(pairs, template, max_passage_tokens=window_tokens, states=states)
-
         window_tokens = min(self.max_passage_tokens, lm.max_context // 2)
-        reads_reversed = lm.default_direction == "ba"
-        scorer = SupportScorer(likelihoods, support_template(self.direction, reads_reversed))
-        known: dict[tuple[str, str | None], list[_Passage]] = {}
-        for task in tasks:
-            for number, document in task.documents.items():
-                key = (document.id, document.content)
-                if key not in known:
-                    known[key] = self._passages(lm, document, window_tokens)
-                task.passages[number] = known[key]
-            limit = min(_MAX_CLAIM_TOKENS, lm.max_context // 4)
-            read = [leading_tokens(lm.tokenizer, s.text, limit) for s in task.sentences]
-            task.claims = [claim for claim, _ in read]
-            task.cut_characters = [left_out for _, left_out in read]
+        self._read(lm, tasks, window_tokens)
+        scorer = SupportScorer(
+            partial(lm.score, max_passage_tokens=window_tokens, states=self._states),
+            support_template(self.direction, lm.default_direction == "ba"),
+        )
         wanted = [
             (task, position, number, passage)
             for task in tasks
-            for position in range(len(task.sentences))
-            for number, passage in task.candidates(position, self.candidates)
+            for position, candidates in enumerate(task.candidates(self.candidates))
+            for number, passage in candidates
         ]
-        supports = scorer.score([(t.claims[pos], p.text) for t, pos, _, p in wanted])
+        supports = scorer.score([(t.claims[i], passage.text) for t, i, _, passage in wanted])
         for (task, position, number, passage), support in zip(wanted, supports, strict=True):
             best = task.supports[position].get(number)
             if best is None or support.score > best[0].score:
@@ -334,15 +322,24 @@ class TRLMCitationAttributor:
             if support.score >= threshold
         ]
         found = search(
-            self.search,
-            [
-                (t.claims[position], passage.window.pieces(passage.document.content or ""))
-                for t, position, _, passage in cited
-            ],
-            scorer,
+            self.search, [(t.claims[i], passage.sentences) for t, i, _, passage in cited], scorer
         )
         for (task, position, number, _), result in zip(cited, found, strict=True):
             task.found[position][number] = result
+
+    def _read(self, lm: TimeReversedLM, tasks: Sequence["_Task"], window_tokens: int) -> None:
+        """Cut documents into passages, and overlong sentences to what the model reads."""
+        known: dict[tuple[str, str | None], list[_Passage]] = {}
+        most = min(_MAX_CLAIM_TOKENS, lm.max_context // 4)
+        for task in tasks:
+            for number, document in task.documents.items():
+                key = (document.id, document.content)
+                if key not in known:
+                    known[key] = self._passages(lm, document, window_tokens)
+                task.passages[number] = known[key]
+            read = [leading_tokens(lm.tokenizer, s.text, most) for s in task.sentences]
+            task.claims = [claim for claim, _ in read]
+            task.cut_characters = [left_out for _, left_out in read]
 
     def _passages(
         self, lm: TimeReversedLM, document: Document, window_tokens: int
@@ -368,6 +365,11 @@ class _Passage:
     window: Window
     text: str
 
+    @property
+    def sentences(self) -> list[str]:
+        """Its sentences, joined the text of the window."""
+        return self.window.pieces(self.document.content or "")
+
 
 class _Task:
     """One answer on its way: its sentences, the documents by number, what was found."""
@@ -383,19 +385,23 @@ class _Task:
         self.supports: list[dict[int, tuple[Support, _Passage]]] = [{} for _ in self.sentences]
         self.found: list[dict[int, Found]] = [{} for _ in self.sentences]
 
-    def candidates(self, position: int, most: int) -> list[tuple[int, _Passage]]:
-        """The passages to score for a sentence: those that share most words with it."""
+    def candidates(self, most: int) -> list[list[tuple[int, _Passage]]]:
+        """For each sentence the passages to score: those that share most words with it, and the
+        best one of each document that a marker of the sentence names."""
         everything = [(n, passage) for n, passages in self.passages.items() for passage in passages]
         if len(everything) <= most:
-            return everything
-        claim = self.claims[position]
-        shared = [shared_words(claim, passage.text) for _, passage in everything]
-        ranked = sorted(range(len(everything)), key=lambda i: -shared[i])
-        kept = ranked[:most]
-        named = set(self.sentences[position].numbers)
-        for number in named - {everything[i][0] for i in kept}:
-            kept += [i for i in ranked if everything[i][0] == number][:1]
-        return [everything[i] for i in kept]
+            return [everything for _ in self.sentences]
+        there = [word_sets(passage.text) for _, passage in everything]
+        chosen = []
+        for claim, sentence in zip(self.claims, self.sentences, strict=True):
+            wanted = word_sets(claim)
+            shared = [shared_words(wanted, found) for found in there]
+            ranked = sorted(range(len(everything)), key=lambda i: -shared[i])
+            kept = ranked[:most]
+            for number in set(sentence.numbers) - {everything[i][0] for i in kept}:
+                kept += [i for i in ranked if everything[i][0] == number][:1]
+            chosen.append([everything[i] for i in kept])
+        return chosen
 
     def result(self, threshold: float, write_markers: bool) -> GeneratedAnswer:
         """The answer with what was found."""
