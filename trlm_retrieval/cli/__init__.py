@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 from trlm_retrieval import __version__
 from trlm_retrieval.cli import (
     _terminal,
+    bench,
     cite,
     demo,
     evaluate,
@@ -41,6 +42,7 @@ app.command()(search.search)
 app.command()(explain.explain)
 app.command()(cite.cite)
 app.command()(demo.demo)
+app.command()(bench.bench)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(train.app, name="train")
