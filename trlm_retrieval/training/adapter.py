@@ -1,5 +1,6 @@
 """LoRA adapters: a few trained numbers beside the frozen ones of a model."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ def add_adapter(model: Any, rank: int, seed: int) -> Any:
     except ImportError as error:
         raise TRLMError("adapters need peft: `pip install 'trlm-retrieval[train]'`") from error
     torch.manual_seed(seed)
-    return get_peft_model(
-        model,
-        LoraConfig(task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules="all-linear"),
+    config = LoraConfig(
+        task_type="CAUSAL_LM", r=rank, lora_alpha=2 * rank, target_modules="all-linear"
     )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
+        return get_peft_model(model, config)
 
 
 def save_adapter(
@@ -33,5 +36,7 @@ def save_adapter(
     if Path(base).exists():
         base = Path(base).resolve()
     adapted.peft_config["default"].base_model_name_or_path = str(base)
-    adapted.save_pretrained(str(folder))
+    # Adapters are on linear layers alone; left to itself, peft asks a hub about the embeddings.
+    adapted.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink()  # an empty form
     save_settings(order, start_tokens, folder)

@@ -68,6 +68,8 @@ def export_run(
             figures=[_measured(file) for file in figures],
         ),
     )
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors writes for its owner alone
     return _size(folder)
 
 

@@ -96,12 +96,21 @@ def finetune(
     pace = Pace(max(1, batch_tokens // device_tokens), checkpoint_minutes)
     kind = choose_precision(precision, workers.device)
     pairs, held_out = read_pairs(files, held_out=False), read_pairs(files, held_out=True)
+    loaded = load_pretrained(base, None, torch.float32)
+    tokenizer, order = loaded.tokenizer, loaded.order
+    starts = loaded.start_tokens or start_tokens(tokenizer)
+    model: Any = loaded.model.to(workers.device)
+
+    def scorer() -> TimeReversedLM:
+        return TimeReversedLM(model, tokenizer, order, starts, device_tokens)
+
+    template = scorer().template(direction)
     run = Run(
         out,
         {
             "task": "fine-tuning",
             "base": base,
-            "direction": direction,
+            "direction": template.name,
             "adapter_rank": adapter_rank,
             "contrast": contrast,
             "others": others if contrast else 0,
@@ -120,15 +129,6 @@ def finetune(
     if workers.leads:
         run.begin()
     workers.wait()
-    loaded = load_pretrained(base, None, torch.float32)
-    tokenizer, order = loaded.tokenizer, loaded.order
-    starts = loaded.start_tokens or start_tokens(tokenizer)
-    model: Any = loaded.model.to(workers.device)
-
-    def scorer() -> TimeReversedLM:
-        return TimeReversedLM(model, tokenizer, order, starts, device_tokens)
-
-    template = scorer().template(direction)
     adapted = add_adapter(model, adapter_rank, seed) if adapter_rank is not None else None
     start_ids: dict[Any, int] = {
         name: tokenizer.convert_tokens_to_ids(token) for name, token in starts.items()

@@ -5,9 +5,11 @@ the number of units (tokens, pairs) in the whole step. So it does not depend on 
 divided among batches and devices, but for rounding.
 """
 
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass
+from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from trlm_retrieval.lm.pretrained import choose_dtype
-from trlm_retrieval.training.objective import BatchSource, Objective
+from trlm_retrieval.training.objective import Batch, BatchSource, Objective
 from trlm_retrieval.training.reporting import Reporter
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.schedule import Schedule
@@ -38,6 +40,21 @@ class Pace:
     batches: int = 1
     checkpoint_minutes: float = 5.0
     measure_share: float = 0.1
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    :ivar tokens: read so far, padding included.
+    :ivar seconds: spent so far, before and after a kill.
+    :ivar measured: share of the run at the latest measurement.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    measured: float = 0.0
 
 
 def train(
@@ -69,68 +86,96 @@ def train(
         return
     model = objective.model
     optimizer = make_optimizer(model, schedule.learning_rate)
-    progress = {"step": 0.0, "seconds": 0.0, "tokens": 0.0, "measured": 0.0}
-    progress |= run.load_checkpoint(model, optimizer) or {}
+    progress = Progress(**(run.load_checkpoint(model, optimizer) or {}))
     shared: Any = objective if workers.count == 1 else DistributedDataParallel(objective)
     own = range(workers.rank, pace.batches, workers.count)
-    begun = saved = monotonic()
-    earlier = progress["seconds"]
+    begun, saved = monotonic() - progress.seconds, monotonic()
     model.train()
-    while (done := schedule.done(int(progress["step"]), progress["seconds"])) < 1:
-        step_begun = monotonic()
-        rate = schedule.rate(int(progress["step"]), progress["seconds"])
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        first = int(progress["step"]) * pace.batches
-        batches = [source.batch(first + place) for place in own]
-        names = list(objective.weights)
-        counts = workers.total(*(sum(b.counts[name] for b in batches) for name in names))
-        units = dict(zip(names, counts, strict=True))
-        sums = dict.fromkeys(names, 0.0)
-        for batch in batches:
-            last = batch is batches[-1]
-            with nullcontext() if last or workers.count == 1 else shared.no_sync():
-                with autocast(workers.device, precision):
-                    terms = shared(batch)
-                loss = sum(
-                    objective.weights[name] / max(units[name], 1.0) * terms[name] for name in names
-                )
-                # Gradients are averaged over processes, but each has its part of one sum.
-                (loss * workers.count).backward()
-            for name in names:
-                sums[name] += float(terms[name].detach())
-        trained = [p for group in optimizer.param_groups for p in group["params"]]
-        gradient = float(torch.nn.utils.clip_grad_norm_(trained, _MOST_GRADIENT))
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        *found, tokens = workers.total(*sums.values(), sum(batch.tokens for batch in batches))
-        progress["step"] += 1
-        progress["tokens"] += tokens
-        progress["seconds"] = workers.agreed(earlier + monotonic() - begun)
-        entry = {
-            "step": int(progress["step"]),
-            "tokens": int(progress["tokens"]),
-            "seconds": round(progress["seconds"], 2),
-            "learning_rate": rate,
-            "gradient": gradient,
-            "tokens_per_second": round(tokens / (monotonic() - step_begun)),
-        } | {name: total / max(units[name], 1.0) for name, total in zip(names, found, strict=True)}
-        done = schedule.done(int(progress["step"]), progress["seconds"])
-        if done >= 1 or done - progress["measured"] >= pace.measure_share:
-            progress["measured"] = done
+    with closing(_read_ahead(source, progress.step, pace.batches, own)) as steps:
+        while schedule.done(progress.step, progress.seconds) < 1:
+            step_begun = monotonic()
+            rate = schedule.rate(progress.step, progress.seconds)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batches = next(steps)
+            means = _add_gradients(shared, objective.weights, batches, workers, precision)
+            gradient = torch.nn.utils.clip_grad_norm_(_trained(optimizer), _MOST_GRADIENT)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            [tokens] = workers.total(sum(batch.tokens for batch in batches))
+            progress.step += 1
+            progress.tokens += int(tokens)
+            progress.seconds = workers.agreed(monotonic() - begun)
+            entry = {
+                "step": progress.step,
+                "tokens": progress.tokens,
+                "seconds": round(progress.seconds, 2),
+                "tokens_per_second": round(tokens / (monotonic() - step_begun)),
+                "learning_rate": rate,
+                "gradient": float(gradient),
+                **means,
+            }
+            done = schedule.done(progress.step, progress.seconds)
+            if done >= 1 or done - progress.measured >= pace.measure_share:
+                progress.measured = done
+                if workers.leads:
+                    entry |= _measure(model, measure, workers.device, precision)
+                workers.wait()
             if workers.leads:
-                entry |= evaluating(model, measure, workers.device, precision)
-            workers.wait()
-        if workers.leads:
-            run.log(entry)
-            reporter.show(entry, done)
-            if (monotonic() - saved) / 60 >= pace.checkpoint_minutes:
-                run.save_checkpoint(model, optimizer, progress)
-                saved = monotonic()
+                run.log(entry)
+                reporter.show(entry, done)
+                if (monotonic() - saved) / 60 >= pace.checkpoint_minutes:
+                    run.save_checkpoint(model, optimizer, asdict(progress))
+                    saved = monotonic()
     model.eval()
     if workers.leads:
         run.finish(save, workers.hardware)
     workers.wait()
+
+
+def _read_ahead(
+    source: BatchSource, step: int, batches: int, own: range
+) -> Generator[list[Batch], None, None]:
+    """This process's batches of each step; those of the next are put together meanwhile."""
+
+    def read(number: int) -> list[Batch]:
+        return [source.batch(number * batches + place) for place in own]
+
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = reader.submit(read, step)
+        for number in count(step + 1):
+            found = upcoming.result()
+            upcoming = reader.submit(read, number)
+            yield found
+
+
+def _add_gradients(
+    objective: Any,
+    weights: dict[str, float],
+    batches: Sequence[Batch],
+    workers: Workers,
+    precision: torch.dtype,
+) -> dict[str, float]:
+    """Compute a step's gradients; returns the mean of each term over the step, in nats."""
+    counts = workers.total(*(sum(batch.counts[name] for batch in batches) for name in weights))
+    units = {name: max(total, 1.0) for name, total in zip(weights, counts, strict=True)}
+    sums = dict.fromkeys(weights, 0.0)
+    for batch in batches:
+        last = batch is batches[-1]
+        with nullcontext() if last or workers.count == 1 else objective.no_sync():
+            with autocast(workers.device, precision):
+                terms = objective(batch)
+            loss = sum(weights[name] / units[name] * terms[name] for name in weights)
+            # Gradients are averaged over processes, but each has its part of one sum.
+            (loss * workers.count).backward()
+        for name in weights:
+            sums[name] += float(terms[name].detach())
+    totals = workers.total(*sums.values())
+    return {name: total / units[name] for name, total in zip(weights, totals, strict=True)}
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def make_optimizer(model: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:
@@ -159,7 +204,7 @@ def autocast(device: torch.device, precision: torch.dtype) -> Any:
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
-def evaluating(
+def _measure(
     model: Any, measure: Measure, device: torch.device, precision: torch.dtype
 ) -> dict[str, float]:
     """What ``measure`` finds with the model in evaluation mode."""

@@ -82,7 +82,7 @@ class Run:
         self,
         model: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
-        progress: dict[str, float],
+        progress: dict[str, Any],
     ) -> None:
         """Write trained weights, optimizer state and progress, whole or not at all."""
         tensors = {}
@@ -96,7 +96,7 @@ class Run:
 
     def load_checkpoint(
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer
-    ) -> dict[str, float] | None:
+    ) -> dict[str, Any] | None:
         """Put a checkpoint back and return its progress; None where there is no checkpoint.
 
         The log loses what was written after it.
@@ -108,7 +108,7 @@ class Run:
             return None
         try:
             with safe_open(self._checkpoint, "pt") as file:
-                progress: dict[str, float] = json.loads(file.metadata()["progress"])
+                progress: dict[str, Any] = json.loads(file.metadata()["progress"])
                 names = set(file.keys())
                 for name, parameter in _trained(model).items():
                     with torch.no_grad():
@@ -137,6 +137,8 @@ class Run:
         save(temporary)
         history = [*_history(self.settings.get("base")), self._summary(hardware)]
         write_text(temporary / HISTORY, json.dumps(history, indent=2, ensure_ascii=False) + "\n")
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # safetensors writes for its owner alone
         os.rename(temporary, self.model_folder)
         self._checkpoint.unlink(missing_ok=True)
 
