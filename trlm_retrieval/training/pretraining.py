@@ -164,6 +164,11 @@ def pretrain(
         if loaded.tokenizer.get_vocab() != tokenizer.get_vocab():
             raise ValueError(f"{shards} was packed with another tokenizer than that of {base}")
         model = loaded.model
+    if context > model.config.max_position_embeddings:
+        raise ValueError(
+            f"rows of {context} tokens are longer than the model's context of "
+            f"{model.config.max_position_embeddings}"
+        )
     model = model.to(workers.device)
     objective = NextToken(model)
     measured = Windows(held_out, start_ids, min(context, len(held_out)), rows, seed)
