@@ -16,7 +16,7 @@ import torch
 
 Progress = Callable[[int], None]
 
-_HEAD_ROWS = 512  # logits are materialised for this many positions at a time
+_HEAD_ROWS = 128  # logits are materialised for this many positions at a time
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class TimeReversedLM:
         (TRLM-Ba) or ``both`` (TRLM-FoBa).
     :param start_tokens: the token that opens a sequence, for each order; by default the
         tokenizer's BOS token, or its EOS token where it has none.
-    :param token_budget: tokens in one batch, padding included; by default 4,096 on a CPU and
+    :param token_budget: tokens in one batch, padding included; by default 1,024 on a CPU and
         32,768 elsewhere.
     :raises ModelError: if the tokenizer is not a fast one, or has no token to start with.
     """
@@ -75,7 +75,7 @@ class TimeReversedLM:
         self.network = CausalNetwork(self.model)
         self.supports_states: bool = enable_packing(self.network)
         if token_budget is None:
-            token_budget = 4096 if self.network.device.type == "cpu" else 32768
+            token_budget = 1024 if self.network.device.type == "cpu" else 32768
         self.token_budget = token_budget
         config = model.config.get_text_config(decoder=True)
         self.max_context: int = getattr(config, "max_position_embeddings", None) or 2048
