@@ -1,5 +1,6 @@
 """`trlm train`: make time-reversed models, from a tokenizer to a model that can be shipped."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -90,6 +91,7 @@ def train(
     ] = None,
 ) -> None:
     """Train models that read backwards, or fine-tune any model on pairs."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # there is much to tokenise, and nothing forks
     if context.invoked_subcommand is None:
         if not demo:
             out.print(context.get_help())

@@ -17,7 +17,7 @@ class Batch:
     """Rows of tokens, and the places in them where the next token is to be predicted.
 
     :ivar inputs: what the network takes: ``input_ids`` of shape (rows, columns) and, where rows are
-        no plain sequences, ``position_ids`` and ``attention_mask``.
+        no plain sequences, ``position_ids``.
     :ivar predict_from: shape (predictions,), places in the flattened rows that predict.
     :ivar targets: shape (predictions,), the tokens to be predicted there.
     :ivar counts: for each term of the loss, how many units its sum runs over.
@@ -32,6 +32,10 @@ class Batch:
     def tokens(self) -> int:
         """Tokens read, padding included."""
         return self.inputs["input_ids"].numel()
+
+    def inputs_on(self, device: torch.device) -> dict[str, torch.Tensor]:
+        """What the network takes, on this device."""
+        return {name: values.to(device) for name, values in self.inputs.items()}
 
 
 class BatchSource(Protocol):
@@ -60,8 +64,7 @@ class Objective(torch.nn.Module):
     def log_probs(self, batch: Batch) -> torch.Tensor:
         """Log-probability of each target, in nats, shape (predictions,)."""
         device = self.model.device
-        inputs = {name: values.to(device) for name, values in batch.inputs.items()}
-        outputs = self._network.outputs(**inputs, use_cache=False).flatten(0, 1)
+        outputs = self._network.outputs(**batch.inputs_on(device), use_cache=False).flatten(0, 1)
         outputs = outputs[batch.predict_from.to(device)]
         targets = batch.targets.to(device)
         if len(targets) <= _HEAD_ROWS or not torch.is_grad_enabled():

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from trlm_retrieval.lm.direction import PairEncoder, Template
-from trlm_retrieval.lm.likelihood import budget_batches, padded
+from trlm_retrieval.lm.likelihood import budget_batches
 from trlm_retrieval.training.objective import Batch
 
 _PAIRS_AT_ONCE = 1024
@@ -26,10 +26,22 @@ class PairBatch(Batch):
         other rows' queries on from this row's own, and one more cell for all end tokens.
     :ivar repeats: shape (rows, targets a row); whether the passage that query ``row`` meets as its
         k-th candidate is its own passage once more.
+    :ivar owners: shape (rows, columns); 0 in the context, else the number of the target that a
+        token belongs to; None where each row has one target, and is a plain sequence.
     """
 
     cells: torch.Tensor
     repeats: torch.Tensor
+    owners: torch.Tensor | None
+
+    def inputs_on(self, device: torch.device) -> dict[str, torch.Tensor]:
+        inputs = super().inputs_on(device)
+        if self.owners is not None:
+            # Made where it is used: it is by far the largest part of a batch.
+            owners = self.owners.to(device)
+            seen = (owners[:, None, :] == 0) | (owners[:, None, :] == owners[:, :, None])
+            inputs["attention_mask"] = seen.tril_()[:, None]
+        return inputs
 
 
 class EncodedPairs:
@@ -100,67 +112,75 @@ class PairBatches:
 
     def rows(self, chosen: Sequence[int]) -> PairBatch:
         """The batch that holds just these pairs."""
-        contexts = [self._pairs.contexts[index].tolist() for index in chosen]
-        targets = [self._pairs.targets[index].tolist() for index in chosen]
+        contexts = [self._pairs.contexts[index] for index in chosen]
+        targets = [self._pairs.targets[index] for index in chosen]
         count, width = len(chosen), 1 + min(self._others, len(chosen) - 1)
-        rows: list[list[int]] = []
-        segments: list[list[int]] = []
-        predictions: list[tuple[int, int, int, int]] = []  # row, column, target, cell
-        for row, context in enumerate(contexts):
-            ids, owners = list(context), [0] * len(context)
-            for number in range(width):
-                target = targets[(row + number) % count]
-                cell = row * width + number
-                columns = [len(context) - 1, *range(len(ids), len(ids) + len(target))]
-                predictions += [
-                    (row, column, token, cell)
-                    for column, token in zip(columns, target, strict=False)
-                ]
-                if number == 0:
-                    predictions.append((row, columns[len(target)], self._end, count * width))
-                    read = target
-                else:
-                    read = target[:-1]
-                ids += read
-                owners += [number + 1] * len(read)
-            rows.append(ids)
-            segments.append(owners)
-        ids_of = padded(rows)
-        inputs = {"input_ids": ids_of}
+        packed = [
+            _Row(context, [targets[(row + number) % count] for number in range(width)], self._end)
+            for row, context in enumerate(contexts)
+        ]
+        columns = max(len(row.ids) for row in packed)
+        inputs = {"input_ids": _padded([row.ids for row in packed], columns, 0)}
+        owners = None
         if width > 1:
-            inputs |= _layout([len(context) for context in contexts], segments, ids_of.shape[1])
-        row, column, token, cell = torch.tensor(predictions).T
+            owners = _padded([row.owners for row in packed], columns, -1)
+            inputs["position_ids"] = _padded([row.positions for row in packed], columns, 0)
+        predict_from = [row.predict_from + number * columns for number, row in enumerate(packed)]
+        cells = [
+            np.where(row.cells < 0, count * width, row.cells + number * width)
+            for number, row in enumerate(packed)
+        ]
         meets = (np.arange(count)[:, None] - np.arange(width)) % count
         repeats = [
-            [k > 0 and contexts[other] == contexts[query] for k, other in enumerate(candidates)]
-            for query, candidates in enumerate(meets)
+            [k > 0 and np.array_equal(contexts[d], contexts[query]) for k, d in enumerate(met)]
+            for query, met in enumerate(meets)
         ]
         return PairBatch(
             inputs,
-            row * ids_of.shape[1] + column,
-            token,
+            torch.from_numpy(np.concatenate(predict_from)),
+            torch.from_numpy(np.concatenate([row.predicted for row in packed])).long(),
             {"loss": sum(map(len, targets)), "end": count, "contrast": count},
-            cell,
+            torch.from_numpy(np.concatenate(cells)),
             torch.tensor(repeats),
+            owners,
         )
 
 
-def _layout(
-    contexts: Sequence[int], segments: Sequence[Sequence[int]], columns: int
-) -> dict[str, torch.Tensor]:
-    """Positions and mask of rows in which several targets stand behind one context.
+class _Row:
+    """One context with the targets behind it, as int64 arrays.
 
-    :param contexts: length of each row's context.
-    :param segments: for each place of a row, 0 in the context, else the number of the target.
+    :ivar ids, positions, owners: for each token, its id, its position for the network, and 0 in the
+        context, else the number of its target, from 1.
+    :ivar predict_from, predicted, cells: for each prediction, the place that makes it, the token,
+        and the number of its target, from 0, or -1 for the end token.
     """
-    owner = torch.full((len(segments), columns), -1)
-    position = torch.zeros(len(segments), columns, dtype=torch.long)
-    for row, (length, owners) in enumerate(zip(contexts, segments, strict=True)):
-        found = torch.tensor(owners)
-        owner[row, : len(owners)] = found
-        starts = torch.searchsorted(found, found)  # segments are in rising order
-        places = torch.arange(len(owners)) - starts
-        position[row, : len(owners)] = torch.where(found == 0, places, places + length)
-    earlier = torch.ones(columns, columns, dtype=torch.bool).tril()
-    seen = (owner[:, None, :] == 0) | (owner[:, None, :] == owner[:, :, None])
-    return {"position_ids": position, "attention_mask": (seen & earlier)[:, None]}
+
+    def __init__(self, context: np.ndarray, targets: Sequence[np.ndarray], end: int) -> None:
+        # The last token of a target is predicted, not read; that of the own one predicts the end.
+        read = [targets[0], *(target[:-1] for target in targets[1:])]
+        lengths = [len(tokens) for tokens in read]
+        starts = len(context) + np.cumsum([0, *lengths[:-1]])
+        self.ids = np.concatenate([context, *read])
+        self.owners = np.repeat(np.arange(1 + len(read)), [len(context), *lengths])
+        self.positions = np.concatenate(
+            [np.arange(len(context)), *(len(context) + np.arange(length) for length in lengths)]
+        )
+        last = len(context) - 1
+        self.predict_from = np.concatenate(
+            [
+                np.concatenate([[last], np.arange(start, start + length)])
+                for start, length in zip(starts, lengths, strict=True)
+            ]
+        )
+        self.predicted = np.concatenate([targets[0], [end], *targets[1:]])
+        self.cells = np.repeat(
+            [0, -1, *range(1, len(targets))],
+            [len(targets[0]), 1, *(len(target) for target in targets[1:])],
+        )
+
+
+def _padded(rows: Sequence[np.ndarray], columns: int, filler: int) -> torch.Tensor:
+    table = np.full((len(rows), columns), filler, np.int64)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return torch.from_numpy(table)
