@@ -1,9 +1,9 @@
-# Two entry points: `make demo` and `make test`; both set everything up first.
+# Entry points: `make demo`, `make test`, `make bench`; each sets everything up first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-all bench lint clean
 
 setup: $(VENV)/.installed
 
@@ -27,6 +27,11 @@ test: setup lint
 test-all: setup lint
 	$(BIN)/trlm models pull smollm2-135m minilm
 	$(BIN)/pytest -m ''
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/trlm models pull smollm2-135m minilm
+	$(BIN)/trlm bench --json bench.json --plot bench.png
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info trlm-index

@@ -204,3 +204,20 @@ def test_threads_share_one_store(tiny_lm, expected):
     for scores in found:
         assert scores == pytest.approx(expected, abs=1e-3)
     assert states.bytes <= states.max_bytes
+
+
+def test_memory_stays_bounded_while_ten_thousand_passages_are_scored(make_tiny_lm, monkeypatch):
+    lm = make_tiny_lm("both", token_budget=4096)
+    states = PassageStates(max_bytes=200_000)
+    most = []
+    put = PassageStates.put
+    monkeypatch.setattr(
+        PassageStates, "put", lambda self, *kept: put(self, *kept) or most.append(self.bytes)
+    )
+    pairs = [("what?", f"Passage {i} of many things.") for i in range(10_000)]
+    found = lm.score(pairs, "ba", states=states)
+    assert len(found) == len(most) == 10_000
+    assert 0 < max(most) <= states.max_bytes
+    kept = {state.numbers.untyped_storage().data_ptr() for state in states._kept.values()}
+    assert len(kept) == len(states) < 100  # each its own memory: none is a view of a larger batch
+    assert sum(s.numbers.untyped_storage().nbytes() for s in states._kept.values()) <= 200_000
