@@ -166,15 +166,11 @@ def _reverse(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
 
 def _default(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
     """What TRLMAnswerRanker ships."""
-    columns = zip(
-        scorer.reverse(prompts), scorer.forward(prompts), scorer.lengths(prompts), strict=True
-    )
+    reverse, lengths = scorer.reverse(prompts), scorer.lengths(prompts)
+    forward = [[score.mean for score in row] for row in scorer.forward(prompts)]
     return [
-        _by_score(
-            prompt,
-            [reply_score(r.mean, n, f.mean) for r, f, n in zip(*column, strict=True)],
-        )
-        for prompt, column in zip(prompts, columns, strict=True)
+        _by_score(prompt, [reply_score(r.mean, n, f) for r, n, f in zip(*column, strict=True)])
+        for prompt, *column in zip(prompts, reverse, lengths, forward, strict=True)
     ]
 
 

@@ -51,11 +51,11 @@ def write_report(path: Path, evaluation: RetrievalEvaluation, lm: TimeReversedLM
 
 def _lead(result: Result) -> str:
     settings = result.settings
-    candidates = f"the first {settings['top_k']} candidates of {settings['first_stage']}"
-    reranked = f", reranked with {result.model}" if settings["pairs_scored"] else ""
+    found = f"the first {settings['top_k']} candidates of {settings['first_stage']}"
+    if settings["pairs_scored"]:
+        found += f", of which {settings['rerank']} are reranked with {result.model}"
     return (
-        f"{result.queries} queries over {settings['documents']:,} documents; "
-        f"{candidates}{reranked}. "
+        f"{result.queries} queries over {settings['documents']:,} documents; {found}. "
         "Means over queries; intervals hold 95 % of 10,000 bootstrap resamples."
     )
 

@@ -28,6 +28,7 @@ from .score_cache import Score, ScoreCache
 SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default")
 RERANKED = ("forward", "reverse", "default")  # those that need a model and the fusion
 EMBEDDER = "minilm"
+DEFAULT_RERANK = 20
 
 _FIRST_STAGES = {"bm25": "BM25", "dense": EMBEDDER}
 
@@ -77,6 +78,7 @@ def evaluate_retrieval(
     model: str,
     systems: Sequence[str] = SYSTEMS,
     top_k: int = 100,
+    rerank: int = DEFAULT_RERANK,
     max_passage_tokens: int | None = 512,
     cache_folder: Path = Path(".trlm-eval"),
     first_stage_run: Run | None = None,
@@ -88,7 +90,8 @@ def evaluate_retrieval(
     :param model: its name, for the result.
     :param systems: names out of :data:`SYSTEMS`; only the first stages that they need are
         searched.
-    :param top_k: candidates that are reranked.
+    :param top_k: candidates that the first stages find.
+    :param rerank: how many of them are scored by the model; the others keep their order below.
     :param first_stage_run: reranked instead of a search; then ``fusion`` is this run.
     :raises DataError: if a system is unknown or none is named, or the run fits no query.
     """
@@ -111,7 +114,7 @@ def evaluate_retrieval(
         stages = [name for name in _FIRST_STAGES if fused or name in systems]
         runs.update(_search(dataset, stages, top_k, cache_folder, seconds, show_progress))
         first_stage = " + ".join(_FIRST_STAGES[name] for name in stages)
-    candidates = runs.get("fusion", {})
+    candidates = {query: _first(found, rerank) for query, found in runs.get("fusion", {}).items()}
     evaluation_scores: dict[str, Scores] = {}
     counts: dict[str, int] = {}
     for name, direction in (("reverse", None), ("forward", "forward")):
@@ -163,6 +166,8 @@ def evaluate_retrieval(
         runs["forward_sum"] = {
             q: {d: s.sum for d, s in found.items()} for q, found in forward.items()
         }
+    for name in runs.keys() & {"reverse", "default", "forward", "forward_sum"}:
+        runs[name] = {q: _above(found, runs["fusion"][q]) for q, found in runs[name].items()}
     shown = {*systems, "fusion", *(["forward_sum"] if "forward" in systems else [])}
     runs = {name: runs[name] for name in _ROWS if name in runs and name in shown}
     found: dict[str, PerQuery] = {
@@ -186,6 +191,7 @@ def evaluate_retrieval(
         {name: round(value, 3) for name, value in seconds.items()},
         {
             "top_k": top_k,
+            "rerank": min(rerank, top_k),
             "max_passage_tokens": max_passage_tokens,
             "documents": len(dataset.documents),
             "pairs_scored": counts,
@@ -194,6 +200,20 @@ def evaluate_retrieval(
         warnings,
     )
     return RetrievalEvaluation(result, runs, dataset, evaluation_scores)
+
+
+def _first(run: dict[str, float], number: int) -> dict[str, float]:
+    """The documents with the highest scores, best first."""
+    return dict(sorted(run.items(), key=lambda item: -item[1])[:number])
+
+
+def _above(reranked: dict[str, float], candidates: dict[str, float]) -> dict[str, float]:
+    """Reranked documents, and below them the candidates that were not scored, in their order."""
+    rest = [
+        document for document in _first(candidates, len(candidates)) if document not in reranked
+    ]
+    floor = min(reranked.values(), default=0.0)
+    return reranked | {document: floor - rank for rank, document in enumerate(rest, start=1)}
 
 
 def _given_run(
@@ -209,9 +229,8 @@ def _given_run(
         found = given.get(query, {})
         known = {doc: score for doc, score in found.items() if doc in texts}
         unknown += len(found) - len(known)
-        best = sorted(known.items(), key=lambda item: -item[1])[:top_k]
-        if best:
-            run[query] = dict(best)
+        if known:
+            run[query] = _first(known, top_k)
     if not run:
         raise DataError(
             "the run holds no query of this collection with a document of its corpus; is it for "

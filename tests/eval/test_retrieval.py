@@ -54,6 +54,19 @@ def test_reverse_and_forward_are_what_the_model_says(evaluation, tiny_lm):
             )
 
 
+def test_what_is_not_reranked_stays_below_in_its_order(beir, tiny_lm, tmp_path):
+    found = evaluate_retrieval(
+        load_dataset(str(beir)), tiny_lm, "tiny", top_k=4, rerank=2, cache_folder=tmp_path
+    )
+    assert found.result.settings["pairs_scored"] == {"reverse": 6, "forward": 6}
+    for query, fusion in found.runs["fusion"].items():
+        ordered = sorted(fusion, key=fusion.get, reverse=True)
+        for name in ("reverse", "default", "forward", "forward_sum"):
+            run = found.runs[name][query]
+            ranked = sorted(run, key=run.get, reverse=True)
+            assert set(ranked[:2]) == set(ordered[:2]) and ranked[2:] == ordered[2:]
+
+
 def test_default_is_what_the_ranker_ships(evaluation, tiny_lm):
     for query, text in evaluation.dataset.queries.items():
         fusion = evaluation.runs["fusion"][query]

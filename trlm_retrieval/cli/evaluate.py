@@ -44,7 +44,11 @@ def retrieval(
     data: DataOption,
     model: ModelOption = "smollm2-135m",
     split: Annotated[str, typer.Option(help="Which judgements.")] = "test",
-    top_k: Annotated[int, typer.Option(min=1, help="Candidates to rerank.")] = 100,
+    top_k: Annotated[int, typer.Option(min=1, help="Candidates that the first stages find.")] = 100,
+    rerank: Annotated[
+        int,
+        typer.Option(min=1, help="How many of them the model scores; the others stay below."),
+    ] = 20,
     queries: Annotated[
         int | None, typer.Option(min=1, help="Draw this many of the judged queries.")
     ] = None,
@@ -102,6 +106,7 @@ def retrieval(
         model if needs_model else "no model",
         names,
         top_k,
+        rerank,
         max_passage_tokens,
         cache_dir,
         run,
