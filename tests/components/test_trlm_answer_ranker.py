@@ -4,6 +4,7 @@ from math import log
 
 import pytest
 from haystack import Pipeline
+from haystack.components.builders import AnswerBuilder
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
@@ -13,7 +14,11 @@ from trlm_retrieval.best_of_n import (
     reply_score,
     reply_template,
 )
-from trlm_retrieval.components import TRLMAnswerRanker
+from trlm_retrieval.components import (
+    LocalChatGenerator,
+    TRLMAnswerRanker,
+    TRLMCitationAttributor,
+)
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.token_lengths import count_tokens
 
@@ -124,6 +129,17 @@ def test_bad_input(tiny_lm):
             TRLMAnswerRanker(tiny_lm, **settings)
     with pytest.raises(ValueError, match="top_k must be positive"):
         TRLMAnswerRanker(tiny_lm).run(QUERY, REPLIES, top_k=-1)
+
+
+def test_stands_between_generator_and_attributor(tiny_lm):
+    pipeline = Pipeline()
+    pipeline.add_component("generator", LocalChatGenerator())
+    pipeline.add_component("best", TRLMAnswerRanker(tiny_lm))
+    pipeline.add_component("answer", AnswerBuilder())
+    pipeline.add_component("citations", TRLMCitationAttributor(tiny_lm))
+    pipeline.connect("generator.replies", "best.replies")
+    pipeline.connect("best.replies", "answer.replies")
+    pipeline.connect("answer.answers", "citations.answers")
 
 
 def test_survives_serialisation(tiny_lm, tiny_lm_folder):
