@@ -5,6 +5,7 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from trlm_retrieval.lm import PassageStates, TimeReversedLM
 from trlm_retrieval.lm.likelihood import target_log_probs
@@ -221,3 +222,43 @@ def test_memory_stays_bounded_while_ten_thousand_passages_are_scored(make_tiny_l
     kept = {state.numbers.untyped_storage().data_ptr() for state in states._kept.values()}
     assert len(kept) == len(states) < 100  # each its own memory: none is a view of a larger batch
     assert sum(s.numbers.untyped_storage().nbytes() for s in states._kept.values()) <= 200_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "packed"),
+    [
+        ("qwen3", {"num_key_value_heads": 2, "head_dim": 16}, True),
+        ("gpt_neox", {}, True),  # as of the public reversed Pythia
+        ("opt", {"ffn_dim": 64, "word_embed_proj_dim": 32}, True),  # learned positions
+        ("mistral", {"num_key_value_heads": 2, "sliding_window": 16}, False),
+        ("gemma2", {"num_key_value_heads": 2, "head_dim": 8}, False),  # caps its scores
+        ("bloom", {"n_layer": 2, "n_head": 4}, False),  # has no positions to give
+    ],
+)
+def test_other_architectures_are_packed_or_left_alone(kind, settings, packed, tiny_lm):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        kind,
+        **{
+            "vocab_size": 400,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 128,
+            "initializer_range": 0.3,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 1,
+            **settings,
+        },
+    )
+    lm = TimeReversedLM(AutoModelForCausalLM.from_config(config), tiny_lm.tokenizer)
+    assert lm.supports_states is packed
+    pairs = PAIRS[:14]
+    sequences = [(pair.context, pair.target) for pair in lm.encode(pairs)]
+    expected = [row.sum() for row in target_log_probs(lm.network, sequences, 1)]
+    states = PassageStates()
+    for _ in range(2):
+        assert sums(lm.score(pairs, states=states)) == pytest.approx(expected, abs=1e-3)
+    assert len(states) == (12 if packed else 0)
