@@ -42,7 +42,7 @@ SOURCE_GIVEN_CLAIM = Template(
 SOURCE_GIVEN_CLAIM_REVERSED = Template("source_ba", "reverse", " {query}", " {passage}")
 
 OVERLAP_WEIGHT = 8.0
-UNSUPPORTED_BELOW = 1.0
+UNSUPPORTED_BELOW = 2.25
 DEFAULT_SEARCH: SearchName = "linear"
 _NEAR = 4
 
