@@ -35,7 +35,7 @@ from .prompts import PROMPTS
 from .retrieval import evaluate_retrieval, sample_queries
 from .runs import Run, read_run
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LENGTHS = (32, 64, 128, 256)
 JELINEK_MERCER = (0.05, 0.1, 0.2, 0.4)
 DIRICHLET = (500, 2000, 8000)

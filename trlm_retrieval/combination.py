@@ -11,7 +11,7 @@ import numpy as np
 
 Normalisation = Literal["zscore", "minmax", "rank"]
 
-DEFAULT_FIRST_STAGE_WEIGHT = 0.5
+DEFAULT_FIRST_STAGE_WEIGHT = 0.45
 DEFAULT_NORMALISATION: Normalisation = "zscore"
 
 _RANK_CONSTANT = 60
