@@ -24,6 +24,7 @@ from trlm_retrieval.progress import progress_bar
 from trlm_retrieval.text_files import read_json_lines
 from trlm_retrieval.token_lengths import count_tokens
 
+from .citation import known
 from .measures import PerQuery
 from .result import Result, summarise
 from .score_cache import Score, ScoreCache
@@ -190,7 +191,7 @@ def evaluate_best_of_n(
     path: Path,
     lm: TimeReversedLM,
     model: str,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | None = None,
     embedder: SentenceEmbedder | None = None,
     max_reply_tokens: int | None = 512,
     cache_folder: Path = Path(".trlm-eval"),
@@ -199,13 +200,11 @@ def evaluate_best_of_n(
 ) -> Result:
     """Evaluate methods on a file of prompts.
 
-    :param methods: names out of :data:`METHODS`.
+    :param methods: names out of :data:`METHODS`; all by default.
     :param prompts: draw this many of the prompts (by a fixed seed).
     :raises DataError: if a method is unknown or the file is malformed.
     """
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown:
-        raise DataError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    methods = known(methods or list(METHODS), METHODS)
     loaded = load_prompts(path)
     if prompts is not None and prompts < len(loaded):
         loaded = random.Random(0).sample(loaded, prompts)
@@ -244,20 +243,21 @@ def measure(prompts: Sequence[Prompt], picks: Sequence[Pick], sizes: Sequence[in
     values: PerQuery = {}
     for size in sizes:
         values[_measure_name(size)] = {
-            prompt.id: float(pick(subsets_of(len(prompt.answers), size)).mean())
+            prompt.id: float(pick(subsets_of(len(prompt.answers), size, prompt.id)).mean())
             for prompt, pick in zip(prompts, picks, strict=True)
         }
     return values
 
 
-def subsets_of(number: int, size: int) -> np.ndarray:
+def subsets_of(number: int, size: int, prompt: str) -> np.ndarray:
     """Subsets of ``size`` out of ``number`` answers, shape (subsets, size), indices ascending.
 
-    All of them, or as many as are drawn by a fixed seed where there are too many.
+    All of them, or as many as are drawn where there are too many; the id of the prompt is the
+    seed, so that no system's answers are drawn more often than another's over the prompts.
     """
     if comb(number, size) <= _SUBSETS:
         return np.array(list(combinations(range(number), size)))
-    generator = random.Random(size)
+    generator = random.Random(f"{prompt} {size}")
     return np.array([sorted(generator.sample(range(number), size)) for _ in range(_SUBSETS)])
 
 

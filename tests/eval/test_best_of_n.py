@@ -48,11 +48,12 @@ def scorer(make_tiny_lm, word_embedder, tmp_path):
 
 
 def test_subsets():
-    assert subsets_of(3, 2).tolist() == [[0, 1], [0, 2], [1, 2]]
-    assert subsets_of(16, 16).tolist() == [list(range(16))]
-    drawn = subsets_of(16, 4)
+    assert subsets_of(3, 2, "a").tolist() == [[0, 1], [0, 2], [1, 2]]
+    assert subsets_of(16, 16, "a").tolist() == [list(range(16))]
+    drawn = subsets_of(16, 4, "a")
     assert drawn.shape == (120, 4) and (np.diff(drawn, axis=1) > 0).all()
-    assert (drawn == subsets_of(16, 4)).all()
+    assert (drawn == subsets_of(16, 4, "a")).all()
+    assert (drawn != subsets_of(16, 4, "b")).any()
 
 
 def test_measures_by_hand(scorer):

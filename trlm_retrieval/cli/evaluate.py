@@ -176,6 +176,9 @@ def best_of_n(
     prompts: Annotated[
         int | None, typer.Option(min=1, help="Draw this many of the prompts.")
     ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated methods; by default all.")
+    ] = None,
     dtype: DtypeOption = None,
     json_file: JsonFileOption = None,
     cache_dir: CacheOption = DEFAULT_CACHE,
@@ -192,8 +195,9 @@ def best_of_n(
         from trlm_retrieval.lm import TimeReversedLM
 
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
+    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
     result = evaluate_best_of_n(
-        data, lm, model, cache_folder=cache_dir, prompts=prompts, show_progress=True
+        data, lm, model, names, cache_folder=cache_dir, prompts=prompts, show_progress=True
     )
     finish(result, json_file)
 
