@@ -31,7 +31,7 @@ from trlm_retrieval.lm.state_folder import StateFolder, plan_states, write_state
 from trlm_retrieval.text_files import write_text
 
 BASE_BATCH = 16
-MAX_PASSAGE_TOKENS = 256
+MAX_PASSAGE_TOKENS = 512  # as TRLMRanker cuts them
 
 _BASE_PAIRS = 16  # of each round: the base's cost is linear, so a part of the texts tells it
 _STATE_BYTES = 8 * 1024**3
@@ -125,10 +125,10 @@ def compare_plain(
         say(f"{number} passages: round {at + 1} of {rounds}")
         mine = [pair for passage in pairs[at::rounds] for pair in passage]
         some = _spread(mine, _BASE_PAIRS)
-        reference = base.run(lm, some, partial(base_scores, lm))
         scores = plain.run(lm, mine, partial(_scores, lm))
         shares.append(plain.tokens[-1] / plain.seconds[-1])
         rough += plain_int8.run(lm, mine, partial(_scores, models.int8))
+        reference = base.run(lm, some, partial(base_scores, lm))
         exact += scores
         by_pair = dict(zip(mine, scores, strict=True))
         differences += [abs(by_pair[p] - value) for p, value in zip(some, reference, strict=True)]

@@ -11,7 +11,7 @@ from trlm_retrieval.cli._terminal import err, out, working
 if TYPE_CHECKING:
     from trlm_retrieval.eval.benchmark import Benchmark
 
-_QUICK_ROUNDS = 4
+_QUICK_ROUNDS = 3
 
 
 def bench(
@@ -80,13 +80,13 @@ def bench(
     for number, of_queries in dict.fromkeys((min(n, len(texts)), q) for n, q in cases):
         pairs = b.sample_pairs(texts, asked, number, of_queries)
         b.compare_plain(models, pairs, found, rounds, say)
-        b.compare_states(models, pairs, found, rounds, say, on_disk=not quick)
+        b.compare_states(models, pairs, found, max(1, rounds - 1), say, on_disk=not quick)
     if with_peers and not quick:
         from trlm_retrieval.eval.benchmark_peers import ready_peers
 
         pairs = [passage[0] for passage in b.sample_pairs(texts, asked, 100, 1)]
         peers, missing = ready_peers(models.exact, pairs)
-        b.compare_peers(models.exact, pairs, peers, found, min(rounds, 2), say)
+        b.compare_peers(models.exact, pairs, peers, found, 1, say)
         for name, reason in missing.items():
             err.print(f"{name} was not run: {reason}", style="yellow")
     _show(found)
