@@ -44,7 +44,6 @@ Say = Callable[[str], None]
 class Row:
     """One system on one case.
 
-    :ivar case: passages × queries.
     :ivar pairs_a_second: pairs scored in a second, the median over rounds.
     :ivar ratio: how many times the base's speed per token of text, the median over rounds.
     :ivar megabytes: the most resident memory while it ran, beyond what was there before.
@@ -54,13 +53,13 @@ class Row:
     passages: int
     queries: int
     pairs_a_second: float
-    ratio: float | None
+    ratio: float
     megabytes: float
 
 
 @dataclass
 class Benchmark:
-    """What a run found; see :func:`to_json` for the published names."""
+    """What a run found; see :meth:`write_json`."""
 
     model: str
     dtype: str
@@ -80,7 +79,7 @@ class Benchmark:
         return {
             row.system: round(row.ratio, 3)
             for row in self.rows
-            if (row.passages, row.queries) == case and row.ratio is not None
+            if (row.passages, row.queries) == case
         }
 
     def write_json(self, path: Path) -> None:
@@ -160,11 +159,11 @@ def compare_states(
     first.run(lm, some, partial(base_scores, lm))
     cold.run(lm, flat, partial(_scores, lm, states=states))
     _scores(models.int8, flat, int8_states)
+    plan = plan_states(lm, [p[0][1] for p in pairs], max_passage_tokens=MAX_PASSAGE_TOKENS)
+    found.state_bytes_per_token[found.dtype] = round(plan.bytes_per_token, 1)
     with TemporaryDirectory() as folder:
         kept = PassageStates(0)
         if on_disk:
-            passages = [passage[0][1] for passage in pairs]
-            plan = plan_states(lm, passages, max_passage_tokens=MAX_PASSAGE_TOKENS)
             write_states(Path(folder) / "states", lm, plan, max_passage_tokens=MAX_PASSAGE_TOKENS)
             on = StateFolder(Path(folder) / "states", lm, max_passage_tokens=MAX_PASSAGE_TOKENS)
             kept = PassageStates(0, folder=on)
@@ -191,10 +190,6 @@ def compare_states(
         rows.append(("states_disk", disk, base))
     for name, timed, beside in rows:
         found.rows.append(timed.row(name, number, len(pairs[0]), beside))
-    tokens = sum(
-        len(p.context) - 1 for p in lm.encode([p[0] for p in pairs], None, MAX_PASSAGE_TOKENS)
-    )
-    found.state_bytes_per_token[found.dtype] = round(states.bytes / tokens, 1)
 
 
 @torch.inference_mode()
@@ -351,7 +346,7 @@ def table_rows(found: Benchmark) -> list[list[str]]:
             f"{row.passages:,} × {row.queries}",
             row.system,
             f"{row.pairs_a_second:,.1f}",
-            "" if row.ratio is None else f"{row.ratio:.2f}",
+            f"{row.ratio:.2f}",
             f"{row.megabytes:,.0f}",
         ]
         for row in found.rows
@@ -360,12 +355,10 @@ def table_rows(found: Benchmark) -> list[list[str]]:
 
 def plot(found: Benchmark, path: Path) -> None:
     """Seconds against number of passages at one query, both axes logarithmic."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5))
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
     rows = [row for row in found.rows if row.queries == 1]
     for system in dict.fromkeys(row.system for row in rows):
         points = sorted(
@@ -376,10 +369,8 @@ def plot(found: Benchmark, path: Path) -> None:
     axes.set_title(f"{found.model}, {found.dtype}, {found.threads} threads")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
-    figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def summary(found: Benchmark) -> dict[str, Any]:

@@ -154,17 +154,19 @@ def load_collection(
         (q, d): (dataset.queries[q], texts[d]) for q, found in candidates.items() for d in found
     }
     tokens: dict[tuple[str, int], Tokens] = {}
-    for cut, prompts in ((length, PROMPTS), *((cut, PROMPTS[:1]) for cut in LENGTHS)):
+    shorter_or_longer = [(cut, PROMPTS[:1]) for cut in LENGTHS if cut != length]
+    for cut, prompts in ((length, PROMPTS), *shorter_or_longer):
         for group in _by_lead(prompts):
             found = _kept(lm, pairs, group, cut, cache, f"{dataset.name}, {cut} tokens")
             tokens |= {(prompt.name, cut): found[prompt.name] for prompt in group}
     bare = lm.encode(list(pairs.values()), _BARE)
+    # The query is scored with a blank before it: so are the words inside of a passage.
+    scored = lm.encode(list(pairs.values()), PROMPTS[0])
     counts = {}
-    for pair, encoded in zip(pairs, bare, strict=True):
-        in_passage = Counter(encoded.context[1:])
-        # The query is scored with a blank before it: so are the words inside of a passage.
-        query = lm.encode([pairs[pair]], PROMPTS[0])[0].target
-        counts[pair] = (np.array([in_passage[token] for token in query]), len(encoded.context) - 1)
+    for pair, passage, query in zip(pairs, bare, scored, strict=True):
+        in_passage = Counter(passage.context[1:])
+        found_there = np.array([in_passage[token] for token in query.target])
+        counts[pair] = (found_there, len(passage.context) - 1)
     return Collection(dataset, candidates, tokens, counts)
 
 
