@@ -6,7 +6,6 @@ all methods, and is worth the mean preference of its picks.
 """
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trlm_retrieval.best_of_n import REPLY_GIVEN_QUERY, reply_score, reply_template
+from trlm_retrieval.best_of_n import (
+    FORWARD_WEIGHT,
+    REPLY_GIVEN_QUERY,
+    reply_score,
+    reply_template,
+)
 from trlm_retrieval.embedder import SentenceEmbedder
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.lm import Template, TimeReversedLM
@@ -26,7 +30,7 @@ from trlm_retrieval.token_lengths import count_tokens
 
 from .citation import known
 from .measures import PerQuery
-from .result import Result, summarise
+from .result import Result, run_methods, summarise
 from .score_cache import Score, ScoreCache
 
 SIZES = (2, 4, 8, 16)
@@ -168,7 +172,11 @@ def _reverse(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
 def _default(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
     """What TRLMAnswerRanker ships."""
     reverse, lengths = scorer.reverse(prompts), scorer.lengths(prompts)
-    forward = [[score.mean for score in row] for row in scorer.forward(prompts)]
+    forward: list[list[float | None]]
+    if FORWARD_WEIGHT:
+        forward = [[score.mean for score in row] for row in scorer.forward(prompts)]
+    else:  # a pass for each reply, for nothing
+        forward = [[None] * len(row) for row in reverse]
     return [
         _by_score(prompt, [reply_score(r.mean, n, f) for r, n, f in zip(*column, strict=True)])
         for prompt, *column in zip(prompts, reverse, lengths, forward, strict=True)
@@ -216,12 +224,9 @@ def evaluate_best_of_n(
         show_progress,
     )
     sizes = [size for size in SIZES if size <= min(len(prompt.answers) for prompt in loaded)]
-    seconds: dict[str, float] = {}
-    found: dict[str, PerQuery] = {}
-    for name in methods:
-        start = time.perf_counter()
-        found[name] = measure(loaded, METHODS[name](loaded, scorer), sizes)
-        seconds[name] = round(time.perf_counter() - start, 3)
+    found, seconds = run_methods(
+        methods, lambda name: measure(loaded, METHODS[name](loaded, scorer), sizes)
+    )
     rivals = [name for name in METHODS if name not in ("default", "oracle")]
     return summarise(
         path.stem.removesuffix(".jsonl"),

@@ -6,7 +6,6 @@ sentences, :mod:`~trlm_retrieval.eval.citation_within` takes over.
 """
 
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from trlm_retrieval.progress import progress_bar
 
 from .citation_data import Claim, halves, holds_sentences, load_claims
 from .measures import PerQuery
-from .result import Result, summarise
+from .result import Result, run_methods, summarise
 from .score_cache import Score, ScoreCache
 
 MAIN_MEASURE = "top1"
@@ -191,25 +190,26 @@ def evaluate_citation(
     claims, warnings = load_claims(path)
     kept = draw(list(dict.fromkeys(claim.group for claim in claims)), answers)
     claims = [claim for claim in claims if claim.group in kept]
-    seconds: dict[str, float] = {}
-    found: dict[str, PerQuery] = {}
-    for name in methods:
-        start = time.perf_counter()
-        scores = METHODS[name](claims, scorer)
-        seconds[name] = round(time.perf_counter() - start, 3)
-        found[name] = measure(claims, scores)
-    comparisons = [(name, "overlap") for name in methods if name != "overlap"]
-    comparisons += [(name, name.replace("reverse", "forward")) for name in methods]
+    found, seconds = run_methods(
+        methods, lambda name: measure(claims, METHODS[name](claims, scorer))
+    )
     return summarise(
         path.stem,
         model,
         found,
         MAIN_MEASURE,
-        [(one, other) for one, other in comparisons if one != other],
+        comparisons(methods),
         seconds,
         {"answers": len(kept), "max_passage_tokens": max_passage_tokens},
         warnings,
     )
+
+
+def comparisons(methods: Sequence[str]) -> list[tuple[str, str]]:
+    """Each method with the overlap of words, and each reverse one with its forward twin."""
+    pairs = [(name, "overlap") for name in methods]
+    pairs += [(name, name.replace("reverse", "forward")) for name in methods]
+    return [(one, other) for one, other in pairs if one != other]
 
 
 def known(methods: Sequence[str], there: Mapping[str, object]) -> Sequence[str]:

@@ -4,7 +4,6 @@ Every sentence of an answer searches the source for its support; what they find 
 compared with the sentences that annotators selected.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,10 +20,10 @@ from trlm_retrieval.citation import (
 )
 from trlm_retrieval.errors import DataError
 
-from .citation import Scorer, draw, known
+from .citation import Scorer, comparisons, draw, known
 from .citation_data import Grounded, load_grounded
 from .measures import PerQuery
-from .result import Result, summarise
+from .result import Result, run_methods, summarise
 
 MAIN_MEASURE = "F1"
 
@@ -115,21 +114,15 @@ def evaluate_within(
     left_out = len(loaded) - len(answers)
     kept = draw([one.id for one in answers], number)
     answers = [one for one in answers if one.id in kept]
-    seconds: dict[str, float] = {}
-    found: dict[str, PerQuery] = {}
-    for name in methods:
-        start = time.perf_counter()
-        cited = METHODS[name](answers, scorer)
-        seconds[name] = round(time.perf_counter() - start, 3)
-        found[name] = measure(answers, cited)
-    comparisons = [(name, "overlap") for name in methods if name != "overlap"]
-    comparisons += [(name, name.replace("reverse", "forward")) for name in methods]
+    found, seconds = run_methods(
+        methods, lambda name: measure(answers, METHODS[name](answers, scorer))
+    )
     return summarise(
         path.stem,
         model,
         found,
         MAIN_MEASURE,
-        [(one, other) for one, other in comparisons if one != other],
+        comparisons(methods),
         seconds,
         {"answers": len(answers), "sentences": sum(len(one.sentences) for one in answers)},
         [f"{left_out} answers have no selected sentence and are left out"] if left_out else [],

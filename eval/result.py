@@ -6,7 +6,8 @@ made from the result alone.
 """
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,19 @@ class Result:
     def write_json(self, path: Path) -> None:
         """Write everything but the report."""
         write_text(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+def run_methods(
+    methods: Sequence[str], evaluate: Callable[[str], PerQuery]
+) -> tuple[dict[str, PerQuery], dict[str, float]]:
+    """What each method is worth, and the seconds that it took."""
+    found: dict[str, PerQuery] = {}
+    seconds: dict[str, float] = {}
+    for name in methods:
+        start = time.perf_counter()
+        found[name] = evaluate(name)
+        seconds[name] = round(time.perf_counter() - start, 3)
+    return found, seconds
 
 
 def summarise(

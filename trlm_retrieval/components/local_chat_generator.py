@@ -8,6 +8,7 @@ from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 from haystack_integrations.components.generators.transformers import TransformersChatGenerator
 
+from trlm_retrieval.components._model import with_device
 from trlm_retrieval.model_store import resolve
 
 
@@ -89,10 +90,7 @@ class LocalChatGenerator:
         """
         Restores the component from what `to_dict` gave.
         """
-        parameters = data.get("init_parameters", {})
-        if parameters.get("device") is not None:
-            parameters["device"] = ComponentDevice.from_dict(parameters["device"])
-        return default_from_dict(cls, data)
+        return default_from_dict(cls, with_device(data))
 
     @component.output_types(replies=list[ChatMessage])
     def run(

@@ -18,6 +18,7 @@ from trlm_retrieval.best_of_n import (
     reply_score,
     reply_template,
 )
+from trlm_retrieval.components._model import load_lm, serialisable, with_device
 from trlm_retrieval.components.trlm_ranker import (
     DEFAULT_MAX_PASSAGE_TOKENS,
     DEFAULT_MODEL,
@@ -104,15 +105,7 @@ class TRLMAnswerRanker:
         """
         with self._loading:
             if self._lm is None:
-                self._lm = (
-                    self.model
-                    if isinstance(self.model, TimeReversedLM)
-                    else TimeReversedLM.from_pretrained(
-                        self.model,
-                        device=self.device.to_torch() if self.device else None,
-                        dtype=self.dtype,
-                    )
-                )
+                self._lm = load_lm(self.model, self.device, self.dtype)
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -120,20 +113,13 @@ class TRLMAnswerRanker:
 
         :raises ValueError: If it was given a loaded model rather than a name.
         """
-        if isinstance(self.model, TimeReversedLM):
-            raise ValueError(
-                "a TRLMAnswerRanker that was given a loaded model cannot be serialised; save the "
-                "model with TimeReversedLM.save and give the folder"
-            )
         return default_to_dict(
             self,
-            model=self.model,
             top_k=self.top_k,
             forward_weight=self.forward_weight,
             length_weight=self.length_weight,
             max_reply_tokens=self.max_reply_tokens,
-            device=self.device.to_dict() if self.device else None,
-            dtype=self.dtype,
+            **serialisable(self),
         )
 
     @classmethod
@@ -141,10 +127,7 @@ class TRLMAnswerRanker:
         """
         Restores the component from what `to_dict` gave.
         """
-        parameters = data.get("init_parameters", {})
-        if parameters.get("device") is not None:
-            parameters["device"] = ComponentDevice.from_dict(parameters["device"])
-        return default_from_dict(cls, data)
+        return default_from_dict(cls, with_device(data))
 
     @component.output_types(replies=list[ChatMessage] | list[str], scores=list[float])
     def run(

@@ -27,6 +27,7 @@ from trlm_retrieval.citation import (
     word_sets,
 )
 from trlm_retrieval.citation_markers import MarkedSentence, marked_sentences, with_markers
+from trlm_retrieval.components._model import load_lm, serialisable, with_device
 from trlm_retrieval.components.trlm_ranker import (
     DEFAULT_MAX_PASSAGE_TOKENS,
     DEFAULT_MODEL,
@@ -167,15 +168,7 @@ class TRLMCitationAttributor:
                 return
             if self.states_megabytes:
                 self._states = PassageStates(self.states_megabytes * 1024**2)
-            self._lm = (
-                self.model
-                if isinstance(self.model, TimeReversedLM)
-                else TimeReversedLM.from_pretrained(
-                    self.model,
-                    device=self.device.to_torch() if self.device else None,
-                    dtype=self.dtype,
-                )
-            )
+            self._lm = load_lm(self.model, self.device, self.dtype)
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -183,14 +176,8 @@ class TRLMCitationAttributor:
 
         :raises ValueError: If it was given a loaded model rather than a name.
         """
-        if isinstance(self.model, TimeReversedLM):
-            raise ValueError(
-                "a TRLMCitationAttributor that was given a loaded model cannot be serialised; "
-                "save the model with TimeReversedLM.save and give the folder"
-            )
         return default_to_dict(
             self,
-            model=self.model,
             direction=self.direction,
             search=self.search,
             threshold=self.threshold,
@@ -200,8 +187,7 @@ class TRLMCitationAttributor:
             meta_fields_to_embed=self.meta_fields_to_embed,
             max_passage_tokens=self.max_passage_tokens,
             states_megabytes=self.states_megabytes,
-            device=self.device.to_dict() if self.device else None,
-            dtype=self.dtype,
+            **serialisable(self),
         )
 
     @classmethod
@@ -209,10 +195,7 @@ class TRLMCitationAttributor:
         """
         Restores the component from what `to_dict` gave.
         """
-        parameters = data.get("init_parameters", {})
-        if parameters.get("device") is not None:
-            parameters["device"] = ComponentDevice.from_dict(parameters["device"])
-        return default_from_dict(cls, data)
+        return default_from_dict(cls, with_device(data))
 
     @component.output_types(answers=list[GeneratedAnswer])
     def run(

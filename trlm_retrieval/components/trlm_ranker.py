@@ -17,6 +17,7 @@ from trlm_retrieval.combination import (
     Normalisation,
     combine,
 )
+from trlm_retrieval.components._model import load_lm, serialisable, with_device
 from trlm_retrieval.lm import Likelihood, PassageStates, TimeReversedLM
 from trlm_retrieval.lm.state_folder import StateFolder
 from trlm_retrieval.passage_index.text import DEFAULT_META_FIELDS, passage_text
@@ -139,15 +140,7 @@ class TRLMRanker:
         with self._loading:
             if self._lm is not None:
                 return
-            lm = (
-                self.model
-                if isinstance(self.model, TimeReversedLM)
-                else TimeReversedLM.from_pretrained(
-                    self.model,
-                    device=self.device.to_torch() if self.device else None,
-                    dtype=self.dtype,
-                )
-            )
+            lm = load_lm(self.model, self.device, self.dtype)
             lm.template(self.direction)
             if self.states_megabytes or self.states_folder is not None:
                 folder = None
@@ -164,14 +157,8 @@ class TRLMRanker:
 
         :raises ValueError: If it was given a loaded model rather than a name.
         """
-        if isinstance(self.model, TimeReversedLM):
-            raise ValueError(
-                "a TRLMRanker that was given a loaded model cannot be serialised; save the model "
-                "with TimeReversedLM.save and give the folder"
-            )
         return default_to_dict(
             self,
-            model=self.model,
             direction=self.direction,
             top_k=self.top_k,
             first_stage_weight=self.first_stage_weight,
@@ -182,8 +169,7 @@ class TRLMRanker:
             max_passage_tokens=self.max_passage_tokens,
             states_megabytes=self.states_megabytes,
             states_folder=self.states_folder,
-            device=self.device.to_dict() if self.device else None,
-            dtype=self.dtype,
+            **serialisable(self),
         )
 
     @classmethod
@@ -191,10 +177,7 @@ class TRLMRanker:
         """
         Restores the component from what `to_dict` gave.
         """
-        parameters = data.get("init_parameters", {})
-        if parameters.get("device") is not None:
-            parameters["device"] = ComponentDevice.from_dict(parameters["device"])
-        return default_from_dict(cls, data)
+        return default_from_dict(cls, with_device(data))
 
     @component.output_types(documents=list[Document])
     def run(

@@ -1,0 +1,48 @@
+"""What the components that hold a TimeReversedLM share: loading it, and keeping its name."""
+
+from typing import Any
+
+from haystack.utils import ComponentDevice
+
+from trlm_retrieval.lm import TimeReversedLM
+
+
+def load_lm(
+    model: str | TimeReversedLM, device: ComponentDevice | None, dtype: str | None
+) -> TimeReversedLM:
+    """
+    The model itself where it was given, else the one of this name.
+
+    :raises ModelError: If the model is not there.
+    """
+    if isinstance(model, TimeReversedLM):
+        return model
+    return TimeReversedLM.from_pretrained(
+        model, device=device.to_torch() if device else None, dtype=dtype
+    )
+
+
+def serialisable(component: Any) -> dict[str, Any]:
+    """
+    The parameters `model`, `device` and `dtype` of a component, for its `to_dict`.
+
+    :raises ValueError: If it was given a loaded model rather than a name.
+    """
+    if isinstance(component.model, TimeReversedLM):
+        raise ValueError(
+            f"a {type(component).__name__} that was given a loaded model cannot be serialised; "
+            "save the model with TimeReversedLM.save and give the folder"
+        )
+    return {
+        "model": component.model,
+        "device": component.device.to_dict() if component.device else None,
+        "dtype": component.dtype,
+    }
+
+
+def with_device(data: dict[str, Any]) -> dict[str, Any]:
+    """What a `from_dict` is given, its device restored."""
+    parameters = data.get("init_parameters", {})
+    if parameters.get("device") is not None:
+        parameters["device"] = ComponentDevice.from_dict(parameters["device"])
+    return data
