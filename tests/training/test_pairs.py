@@ -6,6 +6,7 @@ import torch
 
 from trlm_retrieval.lm.direction import DIRECTIONS, PairEncoder
 from trlm_retrieval.training.finetuning import QueryLikelihood
+from trlm_retrieval.training.neighbours import Neighbours
 from trlm_retrieval.training.pairs import EncodedPairs, PairBatches
 
 PAIRS = [
@@ -21,7 +22,8 @@ def batches(lm, direction, others=0, tokens=4096, most=40, pairs=PAIRS):
     starts = {order: lm.tokenizer.bos_token_id for order in ("forward", "reverse")}
     encoder = PairEncoder(lm.tokenizer, starts, lm.max_context)
     encoded = EncodedPairs(pairs, encoder, DIRECTIONS[direction], most)
-    return PairBatches(encoded, lm.tokenizer.eos_token_id, tokens, others, seed=0)
+    neighbours = Neighbours(pairs) if others else None
+    return PairBatches(encoded, lm.tokenizer.eos_token_id, tokens, 0, others, neighbours)
 
 
 @pytest.mark.parametrize("direction", ["ba", "fo"])

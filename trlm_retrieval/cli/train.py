@@ -265,11 +265,16 @@ def finetune(
     ] = None,
     contrast: Annotated[
         float,
-        typer.Option(min=0, help="Weight of log P(q|d+) against log P(q|d) of other passages."),
+        typer.Option(
+            min=0, help="Weight of log P(q|d+) against log P(q|d) of passages that BM25 finds too."
+        ),
     ] = 0.0,
     others: Annotated[
         int, typer.Option(min=1, help="With --contrast: other passages that a query meets.")
     ] = 7,
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Pairs taken of each file, where it has more.")
+    ] = None,
     steps: StepsOption = None,
     minutes: MinutesOption = None,
     learning_rate: RateOption = None,
@@ -306,6 +311,7 @@ def finetune(
             adapter_rank=lora,
             contrast=contrast,
             others=others,
+            most=most,
             max_passage_tokens=max_passage_tokens,
             batch_tokens=batch_tokens,
             device_tokens=device_tokens or _device_tokens(workers.device.type),

@@ -73,18 +73,25 @@ def section_line(section: Section) -> str:
     return json.dumps({"heading": section.heading, "text": section.text}, ensure_ascii=False) + "\n"
 
 
-def read_pairs(files: Iterable[Path], held_out: bool) -> list[tuple[str, str]]:
+def read_pairs(
+    files: Iterable[Path], held_out: bool, most: int | None = None
+) -> list[tuple[str, str]]:
     """(query, passage) pairs of the sections with a heading, without repetitions, in order.
 
     :param held_out: the pairs kept from training, or all the others.
+    :param most: take so many of each file, evenly spread over it, where it has more.
     :raises DataError: if there are none.
     """
+    pairs: dict[tuple[str, str], None] = {}
     files = list(files)
-    pairs = dict.fromkeys(
-        (section.heading, section.text)
-        for section in read_sections(files)
-        if section.heading and section.held_out == held_out
-    )
+    for file in files:
+        found = [
+            (section.heading, section.text)
+            for section in read_sections([file])
+            if section.heading and section.held_out == held_out
+        ]
+        number = len(found) if most is None else min(most, len(found))
+        pairs |= dict.fromkeys(found[n * len(found) // number] for n in range(number))
     if not pairs:
         kind = "held-out pair" if held_out else "pair"
         raise DataError(f"{', '.join(map(str, files))}: no {kind} of a query and a passage there")

@@ -2,7 +2,8 @@
 
 The contrastive term trains what ranking uses. With all passages equally likely beforehand, the
 probability that query q belongs to passage d+ is P(q|d+) / Σ P(q|d) over the candidates d; the
-term is its negative logarithm, with the passages of other pairs in the batch as candidates.
+term is its negative logarithm. The candidates are the passages of the batch, which holds pairs
+that BM25 finds together.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from trlm_retrieval.training.adapter import add_adapter, save_adapter
 from trlm_retrieval.training.check import check
 from trlm_retrieval.training.corpus import read_pairs
 from trlm_retrieval.training.loop import Pace, choose_precision, train
+from trlm_retrieval.training.neighbours import Neighbours
 from trlm_retrieval.training.objective import Batch, Objective
 from trlm_retrieval.training.pairs import EncodedPairs, PairBatch, PairBatches
 from trlm_retrieval.training.reporting import Reporter, plot_loss
@@ -71,6 +73,7 @@ def finetune(
     adapter_rank: int | None = None,
     contrast: float = 0.0,
     others: int = 7,
+    most: int | None = None,
     max_passage_tokens: int | None = 384,
     batch_tokens: int = 8192,
     device_tokens: int = 4096,
@@ -88,14 +91,15 @@ def finetune(
     :param direction: ``ba`` or ``fo``; by default the model's own.
     :param adapter_rank: train a LoRA adapter of this rank instead of the whole model.
     :param contrast: weight of the contrastive term; 0 leaves it out.
-    :param others: with the contrast, how many of the batch's other passages a query meets.
+    :param others: with the contrast, how many passages of other pairs a query meets.
+    :param most: pairs taken of each file, where it has more.
     :param batch_tokens: tokens in a step over all processes; ``device_tokens`` in one pass.
     :raises ModelError: if the model does not read in the direction's order.
     :raises RunError: if ``out`` holds another run.
     """
     pace = Pace(max(1, batch_tokens // device_tokens), checkpoint_minutes)
     kind = choose_precision(precision, workers.device)
-    pairs, held_out = read_pairs(files, held_out=False), read_pairs(files, held_out=True)
+    pairs, held_out = (read_pairs(files, kept, most) for kept in (False, True))
     loaded = load_pretrained(base, None, torch.float32)
     tokenizer, order = loaded.tokenizer, loaded.order
     starts = loaded.start_tokens or start_tokens(tokenizer)
@@ -135,7 +139,14 @@ def finetune(
     }
     encoder = PairEncoder(tokenizer, start_ids, scorer().max_context)
     encoded = EncodedPairs(pairs, encoder, template, max_passage_tokens)
-    source = PairBatches(encoded, end_id(tokenizer), device_tokens, others if contrast else 0, seed)
+    source = PairBatches(
+        encoded,
+        end_id(tokenizer),
+        device_tokens,
+        seed,
+        others if contrast else 0,
+        Neighbours(pairs) if contrast else None,
+    )
     sample = held_out[:: max(1, len(held_out) // _MEASURED_PAIRS)][:_MEASURED_PAIRS]
 
     def measure() -> dict[str, float]:

@@ -5,14 +5,16 @@ the context and itself, never another target, so one pass over a passage gives t
 several queries.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
 
 from trlm_retrieval.lm.direction import PairEncoder, Template
 from trlm_retrieval.lm.likelihood import budget_batches
+from trlm_retrieval.training.neighbours import Neighbours
 from trlm_retrieval.training.objective import Batch
 
 _PAIRS_AT_ONCE = 1024
@@ -71,52 +73,72 @@ class EncodedPairs:
 
 
 class PairBatches:
-    """Endless batches of pairs, filled by a token budget with rows of like length.
+    """Endless batches of pairs, filled by a token budget.
+
+    Without neighbours, rows of like length stand together and each passage meets its own query.
+    With neighbours, a batch is one group of pairs with related passages, and each passage meets
+    the queries of the whole group.
 
     :param end: token that follows a query; learned too, so that generated queries end.
     :param tokens: rows × longest row stays within this.
-    :param others: how many other queries of the batch are read behind each passage.
+    :param others: how many other queries a passage meets.
+    :param neighbours: of the same pairs; needed where ``others`` is not 0.
     """
 
-    def __init__(self, pairs: EncodedPairs, end: int, tokens: int, others: int, seed: int) -> None:
-        self._pairs, self._end, self._others = pairs, end, others
-        self._tokens, self._seed = tokens, seed
+    def __init__(
+        self,
+        pairs: EncodedPairs,
+        end: int,
+        tokens: int,
+        seed: int,
+        others: int = 0,
+        neighbours: Neighbours | None = None,
+    ) -> None:
+        self._pairs, self._end, self._tokens, self._seed = pairs, end, tokens, seed
+        self._others, self._neighbours = others, neighbours
         self._lengths = np.array(
             [
                 len(context) + (1 + others) * len(target)
                 for context, target in zip(pairs.contexts, pairs.targets, strict=True)
             ]
         )
-        self._epoch, self._first = 0, 0
-        self._batches = self._shuffled(0)
+        self._known: list[list[int]] = []
+        self._coming = self._endless()
 
     def batch(self, index: int) -> PairBatch:
-        if index < self._first:
-            self._epoch, self._first, self._batches = 0, 0, self._shuffled(0)
-        while index >= self._first + len(self._batches):
-            self._first += len(self._batches)
-            self._epoch += 1
-            self._batches = self._shuffled(self._epoch)
-        return self.rows(self._batches[index - self._first])
+        while index >= len(self._known):
+            self._known.append(next(self._coming))
+        return self.rows(self._known[index])
 
-    def _shuffled(self, epoch: int) -> list[list[int]]:
-        """An epoch's batches, as numbers of pairs."""
-        shuffle = np.random.default_rng([self._seed, epoch])
-        order = shuffle.permutation(len(self._pairs))
-        batches = [
-            [int(pool[place]) for place in batch]
-            for pool in np.array_split(order, max(1, len(order) // _POOL))
-            for batch in budget_batches(self._lengths[pool].tolist(), self._tokens)
-        ]
-        return [batches[place] for place in shuffle.permutation(len(batches))]
+    def _endless(self) -> Iterator[list[int]]:
+        """Batches, as numbers of pairs; every pair once before any comes again."""
+        for epoch in count():
+            shuffle = np.random.default_rng([self._seed, epoch])
+            order = shuffle.permutation(len(self._pairs))
+            if self._neighbours is not None:
+                for group in self._neighbours.groups(order.tolist(), 1 + self._others):
+                    yield from self._within_budget(group)
+                continue
+            batches = [
+                batch
+                for pool in np.array_split(order, max(1, len(order) // _POOL))
+                for batch in self._within_budget(pool.tolist())
+            ]
+            for place in shuffle.permutation(len(batches)):
+                yield batches[place]
+
+    def _within_budget(self, chosen: list[int]) -> list[list[int]]:
+        """These pairs, those of like length together."""
+        parts = budget_batches(self._lengths[chosen].tolist(), self._tokens)
+        return [[chosen[place] for place in part] for part in parts]
 
     def rows(self, chosen: Sequence[int]) -> PairBatch:
         """The batch that holds just these pairs."""
         contexts = [self._pairs.contexts[index] for index in chosen]
         targets = [self._pairs.targets[index] for index in chosen]
-        count, width = len(chosen), 1 + min(self._others, len(chosen) - 1)
+        rows, width = len(chosen), 1 + min(self._others, len(chosen) - 1)
         packed = [
-            _Row(context, [targets[(row + number) % count] for number in range(width)], self._end)
+            _Row(context, [targets[(row + number) % rows] for number in range(width)], self._end)
             for row, context in enumerate(contexts)
         ]
         columns = max(len(row.ids) for row in packed)
@@ -127,10 +149,10 @@ class PairBatches:
             inputs["position_ids"] = _padded([row.positions for row in packed], columns, 0)
         predict_from = [row.predict_from + number * columns for number, row in enumerate(packed)]
         cells = [
-            np.where(row.cells < 0, count * width, row.cells + number * width)
+            np.where(row.cells < 0, rows * width, row.cells + number * width)
             for number, row in enumerate(packed)
         ]
-        meets = (np.arange(count)[:, None] - np.arange(width)) % count
+        meets = (np.arange(rows)[:, None] - np.arange(width)) % rows
         repeats = [
             [k > 0 and np.array_equal(contexts[d], contexts[query]) for k, d in enumerate(met)]
             for query, met in enumerate(meets)
@@ -139,7 +161,7 @@ class PairBatches:
             inputs,
             torch.from_numpy(np.concatenate(predict_from)),
             torch.from_numpy(np.concatenate([row.predicted for row in packed])).long(),
-            {"loss": sum(map(len, targets)), "end": count, "contrast": count},
+            {"loss": sum(map(len, targets)), "end": rows, "contrast": rows},
             torch.from_numpy(np.concatenate(cells)),
             torch.tensor(repeats),
             owners,
