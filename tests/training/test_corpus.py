@@ -50,6 +50,15 @@ def test_held_out_pairs_are_never_learned(pair_file):
     assert not {passage for _, passage in learned} & {passage for _, passage in held_out}
 
 
+def test_each_file_gives_an_even_part_of_itself(pair_file, tmp_path):
+    (tmp_path / "few.jsonl").write_text('{"query": "q", "passage": "p"}\n')
+    every = read_pairs([pair_file], held_out=False)
+    some = read_pairs([pair_file, tmp_path / "few.jsonl"], held_out=False, most=10)
+    assert len(some) == 11 and some[-1] == ("q", "p")
+    places = [every.index(pair) for pair in some[:-1]]
+    assert max(np.diff(places)) - min(np.diff(places)) <= 1 and places[-1] > 0.8 * len(every)
+
+
 def test_text_comes_back_from_its_tokens(made_up):
     tokenizer = train_tokenizer(made_up(50), 400)
     for text in ("The tree of 1999.\n\ttabs  and ünïcödé 漢字 🎻", "<|reverse|>"):

@@ -210,6 +210,9 @@ def pretrain(
     base: Annotated[
         str | None, typer.Option(help="Or a model to go on from: the shards must have its tokens.")
     ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="With --base: keep just these layers, such as 0,1,29.")
+    ] = None,
     steps: StepsOption = None,
     minutes: MinutesOption = None,
     learning_rate: RateOption = None,
@@ -242,6 +245,7 @@ def pretrain(
             workers,
             preset=preset,
             base=base,
+            layers=_numbers(layers) if layers else None,
             context=context,
             batch_tokens=batch_tokens,
             device_tokens=device_tokens or _device_tokens(workers.device.type),
@@ -441,6 +445,13 @@ def export(
 
         size = export_run(run, folder, name, licence, precision, figures or [])
     out.print(f"{folder} holds {name}, {size / 1e6:.1f} MB", soft_wrap=True)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"--layers takes numbers such as 0,1,29, not {text!r}") from error
 
 
 def _device_tokens(device: str) -> int:

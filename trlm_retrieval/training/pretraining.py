@@ -1,5 +1,6 @@
 """Pre-training: predict each next token of running text, read backwards, forwards, or either."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from trlm_retrieval.lm.direction import Order
 from trlm_retrieval.lm.pretrained import Orders, load_pretrained, save_pretrained
+from trlm_retrieval.training.cutting import keep_layers
 from trlm_retrieval.training.loop import Pace, choose_precision, train
 from trlm_retrieval.training.objective import Batch, Objective
 from trlm_retrieval.training.presets import PRESETS, new_model
@@ -96,6 +98,7 @@ def pretrain(
     *,
     preset: str | None = None,
     base: str | Path | None = None,
+    layers: Sequence[int] | None = None,
     context: int = 512,
     max_context: int = 1024,
     batch_tokens: int = 8192,
@@ -113,6 +116,7 @@ def pretrain(
     :param order: ``reverse`` for a Ba model, ``forward``, or ``both`` for a FoBa model.
     :param preset: size of a new model, a name of ``PRESETS``.
     :param base: a model to go on from instead, whose tokenizer the shards must have.
+    :param layers: keep only these layers of the base, numbered from 0.
     :param context: tokens in a row; ``max_context`` is what a new model can take later.
     :param batch_tokens: tokens in a step over all processes; ``device_tokens`` in one pass.
     :param checkpoint_minutes: time between checkpoints.
@@ -121,6 +125,8 @@ def pretrain(
     """
     if (preset is None) == (base is None) or (preset is not None and preset not in PRESETS):
         raise ValueError(f"give a model to go on from, or a size: {', '.join(PRESETS)}")
+    if layers is not None and base is None:
+        raise ValueError("layers are picked from a model to go on from, not from a new one")
     rows = max(1, device_tokens // context)
     pace = Pace(max(1, batch_tokens // (rows * context)), checkpoint_minutes)
     kind = choose_precision(precision, workers.device)
@@ -137,6 +143,7 @@ def pretrain(
             "order": order,
             "preset": preset,
             "base": base,
+            "layers": None if layers is None else list(layers),
             "shards": shards,
             "data": data.sources,
             "train_tokens": len(data),
@@ -164,6 +171,8 @@ def pretrain(
         if loaded.tokenizer.get_vocab() != tokenizer.get_vocab():
             raise ValueError(f"{shards} was packed with another tokenizer than that of {base}")
         model = loaded.model
+        if layers is not None:
+            keep_layers(model, layers)
     if context > model.config.max_position_embeddings:
         raise ValueError(
             f"rows of {context} tokens are longer than the model's context of "

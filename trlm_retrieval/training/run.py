@@ -22,6 +22,7 @@ from trlm_retrieval.text_files import read_json_lines, write_text
 HISTORY = "training.json"
 
 _MODEL, _OPTIMIZER = "model.", "optimizer."
+_SUMMARISED = ("task", "order", "direction", "preset", "layers")  # settings told with the model
 
 
 class RunError(TRLMError):
@@ -147,7 +148,10 @@ class Run:
         entries = self.entries()
         base, data = self.settings.get("base"), self.settings["data"]
         return {
-            **{name: self.settings.get(name) for name in ("task", "order", "direction", "preset")},
+            **{
+                name: self.settings.get(name)
+                for name in ("task", "order", "direction", "preset", "layers")
+            },
             "base": Path(base).parent.name if base and Path(base).is_dir() else base,
             "data": [Path(file).name for file in data],
             "tokens": entries[-1]["tokens"],
