@@ -164,7 +164,7 @@ def compare_states(
     with TemporaryDirectory() as folder:
         kept = PassageStates(0)
         if on_disk:
-            write_states(Path(folder) / "states", lm, plan, max_passage_tokens=MAX_PASSAGE_TOKENS)
+            write_states(Path(folder) / "states", lm, plan)
             on = StateFolder(Path(folder) / "states", lm, max_passage_tokens=MAX_PASSAGE_TOKENS)
             kept = PassageStates(0, folder=on)
             _scores(lm, flat, kept)  # so that checksums are compared and pages are there

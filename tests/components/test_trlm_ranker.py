@@ -119,12 +119,8 @@ def test_states_do_not_change_scores(tiny_lm):
 
 def test_states_on_disk_serve_the_ranker(tiny_lm, tmp_path):
     texts = [passage_text(document, ("title",)) for document in DOCUMENTS]
-    write_states(
-        tmp_path / "states",
-        tiny_lm,
-        plan_states(tiny_lm, texts, max_passage_tokens=512),
-        max_passage_tokens=512,
-    )
+    plan = plan_states(tiny_lm, texts, max_passage_tokens=512)
+    write_states(tmp_path / "states", tiny_lm, plan)
     ranker = TRLMRanker(
         tiny_lm, first_stage_weight=0.0, states_megabytes=0, states_folder=str(tmp_path / "states")
     )

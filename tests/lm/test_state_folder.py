@@ -23,7 +23,7 @@ def sums(likelihoods):
 def write(lm, folder, passages=PASSAGES, **settings):
     form = StateFormat(**settings)
     plan = plan_states(lm, passages, "ba", 30, form)
-    write_states(folder, lm, plan, "ba", 30, form)
+    write_states(folder, lm, plan)
     return plan
 
 
@@ -110,10 +110,10 @@ def test_a_failed_writing_leaves_the_earlier_states(tiny_lm, folder, monkeypatch
     before = sorted(path.read_bytes() for path in folder.iterdir())
     plan = plan_states(tiny_lm, PASSAGES[:3], "ba", 30)
     with pytest.raises(KeyboardInterrupt):
-        write_states(folder, tiny_lm, plan, "ba", 30, progress=failing)
+        write_states(folder, tiny_lm, plan, failing)
     assert sorted(path.read_bytes() for path in folder.iterdir()) == before
     assert [path.name for path in folder.parent.iterdir()] == ["states"]
-    write_states(folder, tiny_lm, plan, "ba", 30)
+    write_states(folder, tiny_lm, plan)
     assert len(StateFolder(folder, tiny_lm, "ba", 30)) == 3
     assert [path.name for path in folder.parent.iterdir()] == ["states"]
 
@@ -124,7 +124,7 @@ def test_a_full_disk_is_told_before_anything_is_computed(tiny_lm, folder, monkey
     )
     plan = plan_states(tiny_lm, PASSAGES, "ba", 30)
     with pytest.raises(StatesError, match=r"disk has 0\.00 GB left"):
-        write_states(folder, tiny_lm, plan, "ba", 30)
+        write_states(folder, tiny_lm, plan)
 
 
 def test_only_what_has_states_is_planned(tiny_lm, make_tiny_lm):

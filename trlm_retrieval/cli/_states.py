@@ -47,7 +47,7 @@ def keep_states(
     )
     started = time.perf_counter()
     with progress_bar("Computing states", len(plan.contexts)) as advance:
-        write_states(index / STATES, lm, plan, max_passage_tokens=cut, form=form, progress=advance)
+        write_states(index / STATES, lm, plan, advance)
     return {
         "states": len(plan.contexts),
         "tokens": plan.tokens,

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-_LEVELS = 127
+from trlm_retrieval.lm.rounding import int8_scale
+
 _PROBE_TOKENS = 512
-_SMALLEST = 1e-5
+_SMALLEST, _SMALLEST_SCALE = 1e-5, 1e-12
 
 
 class Int8Linear(torch.nn.Module):
@@ -38,7 +39,7 @@ class Int8Linear(torch.nn.Module):
                 largest.clamp_min(_SMALLEST) / weight.abs().amax(0).clamp_min(_SMALLEST)
             ).sqrt()
         weight = weight * divisor
-        scale = (weight.abs().amax(1, keepdim=True) / _LEVELS).clamp_min(1e-12)
+        scale = int8_scale(weight, 1, _SMALLEST_SCALE)
         quantized = (weight / scale).round().to(torch.int8)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.register_buffer("weight", quantized.t().contiguous())  # (in, out)
@@ -49,7 +50,7 @@ class Int8Linear(torch.nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Shape (…, in) to (…, out)."""
         rows = inputs.reshape(-1, self.in_features) / self.divisor
-        scale = (rows.abs().amax(1, keepdim=True) / _LEVELS).clamp_min_(1e-12)
+        scale = int8_scale(rows, 1, _SMALLEST_SCALE)
         product = torch._int_mm(rows.div_(scale).round_().to(torch.int8), self.weight)
         output = product.float().mul_(scale).mul_(self.scale)
         if self.bias is not None:

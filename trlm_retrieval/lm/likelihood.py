@@ -100,6 +100,12 @@ class CausalNetwork:
         split = head(body(input_ids=probe, use_cache=False).last_hidden_state).float()
         return split.shape == whole.shape and torch.allclose(split, whole, atol=1e-4, rtol=1e-3)
 
+    @property
+    def key_value_heads(self) -> int:
+        """Heads of keys and values in each layer: fewer than query heads where these share them."""
+        config = self.model.config.get_text_config(decoder=True)
+        return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+
     def outputs(self, **inputs: Any) -> torch.Tensor:
         """Hidden states (rows, tokens, width), or logits (rows, tokens, vocabulary) where the head
         cannot be split off."""
@@ -107,12 +113,16 @@ class CausalNetwork:
             return self.model.base_model(**inputs).last_hidden_state
         return self.model(**inputs).logits
 
+    def logits(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Float32 logits (positions, vocabulary) of ``outputs`` (positions, …)."""
+        head = self.model.get_output_embeddings() if self.head_splits else torch.nn.Identity()
+        return head(outputs).float()
+
     def log_probs(self, outputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
         """Log-probabilities of ``targets`` (positions,) given their ``outputs`` (positions, …)."""
-        head = self.model.get_output_embeddings() if self.head_splits else torch.nn.Identity()
         found = []
         for rows, ids in zip(outputs.split(_HEAD_ROWS), targets.split(_HEAD_ROWS), strict=True):
-            logits = head(rows).float()
+            logits = self.logits(rows)
             chosen = logits.gather(-1, ids[:, None]).squeeze(-1)
             found.append(chosen - logits.logsumexp(-1))
         return torch.cat(found).cpu().numpy() if found else np.zeros(0, np.float32)

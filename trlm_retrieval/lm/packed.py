@@ -296,8 +296,7 @@ def _run(
 
 def _layout(network: CausalNetwork, form: StateFormat) -> _Pass:
     config = network.model.config.get_text_config(decoder=True)
-    heads = config.num_attention_heads
-    groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
+    groups = config.num_attention_heads // network.key_value_heads
     return _Pass(config.num_hidden_layers, groups, form)
 
 

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from trlm_retrieval.lm.rounding import LEVELS, int8_scale
+
 _FILE, _SCALE = "model.int8.safetensors", ".scale"
-_LEVELS = 127
 
 
 def is_small(folder: Path) -> bool:
@@ -31,8 +32,8 @@ def write_small(model: Any, folder: Path) -> None:
         if values.ndim < 2:
             tensors[name] = values.half()
             continue
-        scale = (values.abs().amax(1, keepdim=True) / _LEVELS).clamp_min(1e-7).half()
-        tensors[name] = (values / scale.float()).round().clamp(-_LEVELS, _LEVELS).to(torch.int8)
+        scale = int8_scale(values, 1, 1e-7).half()
+        tensors[name] = (values / scale.float()).round().clamp(-LEVELS, LEVELS).to(torch.int8)
         tensors[name + _SCALE] = scale
     save_file(tensors, folder / _FILE, {"format": "pt"})
     settings = {k: v for k, v in model.config.to_dict().items() if k != "dtype"}

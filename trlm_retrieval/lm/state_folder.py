@@ -44,10 +44,15 @@ _ENTRY = np.dtype(
 class StatesPlan:
     """The states that a corpus needs, before any is computed.
 
+    :ivar template: how pairs will be read, and ``max_passage_tokens`` where passages are cut.
+    :ivar form: how the states are kept.
     :ivar contexts: different contexts, as token ids.
     :ivar bytes: what they take on disk.
     """
 
+    template: Template
+    max_passage_tokens: int | None
+    form: StateFormat
     contexts: tuple[tuple[int, ...], ...]
     bytes: int
 
@@ -81,21 +86,18 @@ def plan_states(
     encoded = lm.encode([("", passage) for passage in passages], template, max_passage_tokens)
     contexts = tuple(dict.fromkeys(pair.context for pair in encoded if len(pair.context) > 1))
     config = lm.model.config.get_text_config(decoder=True)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    dtype = getattr(torch, form.precision) if form.precision else lm.model.dtype
+    dtype = form.dtype(lm.model.dtype)
     a_head = width * dtype.itemsize + (torch.float16.itemsize if dtype == torch.int8 else 0)
     kept = sum(form.kept(len(context) - 1) for context in contexts)
-    return StatesPlan(contexts, kept * config.num_hidden_layers * 2 * heads * a_head)
+    size = kept * config.num_hidden_layers * 2 * lm.network.key_value_heads * a_head
+    return StatesPlan(template, max_passage_tokens, form, contexts, size)
 
 
 def write_states(
     folder: Path,
     lm: "TimeReversedLM",
     plan: StatesPlan,
-    direction: "Template | str | None" = None,
-    max_passage_tokens: int | None = None,
-    form: StateFormat = StateFormat(),  # noqa: B008 - immutable
     progress: Progress | None = None,
 ) -> None:
     """Compute planned states and put them in the place of those that were in the folder.
@@ -113,7 +115,7 @@ def write_states(
     temporary = folder.with_name(f".{folder.name}-{uuid4().hex}")
     temporary.mkdir()
     try:
-        _fill(temporary, lm, plan, lm.template(direction), max_passage_tokens, form, progress)
+        _fill(temporary, lm, plan, progress)
         if folder.exists():
             outdated = folder.with_name(f".{folder.name}-{uuid4().hex}")
             os.replace(folder, outdated)
@@ -125,20 +127,12 @@ def write_states(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _fill(
-    folder: Path,
-    lm: "TimeReversedLM",
-    plan: StatesPlan,
-    template: Template,
-    max_passage_tokens: int | None,
-    form: StateFormat,
-    progress: Progress | None,
-) -> None:
+def _fill(folder: Path, lm: "TimeReversedLM", plan: StatesPlan, progress: Progress | None) -> None:
     rows: list[tuple[np.void, int, int, int, int]] = []
     offset = 0
     shape = torch.Size((0, 2, 0, 0, 0))
     with (folder / "states.bin").open("wb") as file:
-        made = packed_states(lm.network, plan.contexts, lm.token_budget, form)
+        made = packed_states(lm.network, plan.contexts, lm.token_budget, plan.form)
         for context, state in zip(plan.contexts, made, strict=True):
             data = b"".join(_bytes(part) for part in state.parts)
             file.write(data)
@@ -159,9 +153,9 @@ def _fill(
         "layers": shape[0],
         "heads": shape[2],
         "width": shape[4],
-        "dtype": form.precision or str(lm.model.dtype).removeprefix("torch."),
-        **_identity(lm, template, max_passage_tokens),
-        **asdict(form),
+        "dtype": str(plan.form.dtype(lm.model.dtype)).removeprefix("torch."),
+        **_identity(lm, plan.template, plan.max_passage_tokens),
+        **asdict(plan.form),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
 

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from trlm_retrieval.lm.rounding import int8_scale
+
 if TYPE_CHECKING:
     from trlm_retrieval.lm.state_folder import StateFolder
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
-_LEVELS = 127
 _OBSERVING = 16  # the last tokens of a context, whose attention says which positions matter
 
 
@@ -48,6 +49,11 @@ class StateFormat:
             )
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep must be a share above 0 and at most 1, not {self.keep}")
+
+    def dtype(self, own: torch.dtype) -> torch.dtype:
+        """Type of the numbers kept, for a network that computes in ``own``."""
+        named: torch.dtype = getattr(torch, self.precision) if self.precision else own
+        return named
 
     def kept(self, tokens: int) -> int:
         """How many of a context's positions are kept."""
@@ -78,7 +84,7 @@ class PassageState:
         """
         layers, heads, length, width = shape
         tokens = form.kept(length)
-        dtype = getattr(torch, form.precision) if form.precision else like.dtype
+        dtype = form.dtype(like.dtype)
         whole = (layers, 2, heads, tokens, width)
         scales = None
         if dtype == torch.int8:
@@ -113,7 +119,7 @@ class PassageState:
             self.numbers[layer, 1] = values
             return
         for part, tensor in enumerate((keys, values)):
-            scale = (tensor.float().abs().amax(2, keepdim=True) / _LEVELS).clamp_min(1e-6)
+            scale = int8_scale(tensor.float(), 2, 1e-6)
             self.scales[layer, part] = scale
             self.numbers[layer, part] = (tensor.float() / scale).round_().to(torch.int8)
 
