@@ -230,6 +230,14 @@ def test_memory_stays_bounded_while_ten_thousand_passages_are_scored(make_tiny_l
         ("qwen3", {"num_key_value_heads": 2, "head_dim": 16}, True),
         ("gpt_neox", {}, True),  # as of the public reversed Pythia
         ("opt", {"ffn_dim": 64, "word_embed_proj_dim": 32}, True),  # learned positions
+        ("gpt2", {}, True),
+        ("mistral", {"num_key_value_heads": 2, "sliding_window": None}, True),
+        ("qwen2", {"num_key_value_heads": 2}, True),
+        ("gemma", {"num_key_value_heads": 1, "head_dim": 8}, True),
+        ("phi", {}, True),
+        ("olmo2", {"num_key_value_heads": 2}, True),
+        ("granite", {"num_key_value_heads": 2}, True),
+        ("starcoder2", {"num_key_value_heads": 2, "sliding_window": None}, True),
         ("mistral", {"num_key_value_heads": 2, "sliding_window": 16}, False),
         ("gemma2", {"num_key_value_heads": 2, "head_dim": 8}, False),  # caps its scores
         ("bloom", {"n_layer": 2, "n_head": 4}, False),  # has no positions to give
