@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         FAISSRetriever,
         TRLMAnswerRanker,
         TRLMCitationAttributor,
+        TRLMQueryGenerator,
         TRLMRanker,
     )
     from trlm_retrieval.lm import TimeReversedLM
@@ -24,6 +25,7 @@ _HOMES = {
     "PassageIndex": "trlm_retrieval.passage_index",
     "TRLMAnswerRanker": "trlm_retrieval.components",
     "TRLMCitationAttributor": "trlm_retrieval.components",
+    "TRLMQueryGenerator": "trlm_retrieval.components",
     "TRLMRanker": "trlm_retrieval.components",
     "TimeReversedLM": "trlm_retrieval.lm",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "PassageIndex",
     "TRLMAnswerRanker",
     "TRLMCitationAttributor",
+    "TRLMQueryGenerator",
     "TRLMRanker",
     "TimeReversedLM",
 ]

@@ -11,6 +11,7 @@ from trlm_retrieval.components.local_chat_generator import LocalChatGenerator
 from trlm_retrieval.components.passage_index_writer import PassageIndexWriter
 from trlm_retrieval.components.trlm_answer_ranker import TRLMAnswerRanker
 from trlm_retrieval.components.trlm_citation_attributor import TRLMCitationAttributor
+from trlm_retrieval.components.trlm_query_generator import TRLMQueryGenerator
 from trlm_retrieval.components.trlm_ranker import TRLMRanker
 
 allow_deserialization_module("trlm_retrieval.components")
@@ -22,5 +23,6 @@ __all__ = [
     "PassageIndexWriter",
     "TRLMAnswerRanker",
     "TRLMCitationAttributor",
+    "TRLMQueryGenerator",
     "TRLMRanker",
 ]

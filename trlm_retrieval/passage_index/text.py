@@ -9,6 +9,8 @@ import Stemmer
 from haystack import Document
 
 DEFAULT_META_FIELDS = ("title",)
+PREDICTED_QUERIES = "predicted_queries"
+"""The meta field of queries that a model expects for a document; BM25 counts their words."""
 
 _WORD = re.compile(r"\w+")
 _local = threading.local()
@@ -20,10 +22,20 @@ def passage_text(document: Document, meta_fields: Sequence[str] = DEFAULT_META_F
 
     :param document: a document with content.
     :param meta_fields: meta fields that come first, such as "title"; absent ones are left out.
-    :returns: the text that is embedded, whose words BM25 counts, and that the ranker scores.
+    :returns: the text that is embedded and that the ranker scores.
     """
     values = (document.meta.get(field) for field in meta_fields)
     return "\n".join([*(str(value) for value in values if value), document.content or ""])
+
+
+def counted_text(document: Document, meta_fields: Sequence[str] = DEFAULT_META_FIELDS) -> str:
+    """
+    Join `passage_text` and the predicted queries of a document (doc2query), one a line.
+
+    :returns: the text whose words BM25 counts.
+    """
+    queries = document.meta.get(PREDICTED_QUERIES) or []
+    return "\n".join([passage_text(document, meta_fields), *map(str, queries)])
 
 
 def words(text: str) -> list[str]:

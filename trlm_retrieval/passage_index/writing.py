@@ -13,7 +13,7 @@ from trlm_retrieval.passage_index import files
 from trlm_retrieval.passage_index.bm25 import K1, B, build_bm25
 from trlm_retrieval.passage_index.dense import DenseIndex, FaissKind, unit
 from trlm_retrieval.passage_index.documents import DocumentWriter, StoredDocuments
-from trlm_retrieval.passage_index.text import passage_text, words
+from trlm_retrieval.passage_index.text import counted_text, passage_text, words
 from trlm_retrieval.progress import progress_bar, track
 
 # Vectors handed to FAISS between two steps of the progress bar.
@@ -52,7 +52,7 @@ def write(
                     )
                 if document.embedding is not None:
                     brought[len(counted)] = np.asarray(document.embedding, dtype=np.float32)
-                text = passage_text(document, meta_fields)
+                text = counted_text(document, meta_fields)
                 counted.append([vocabulary.setdefault(word, word) for word in words(text)])
                 writer.write(document)
         if not counted:
