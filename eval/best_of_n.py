@@ -240,6 +240,7 @@ def evaluate_best_of_n(
         seconds,
         {"max_reply_tokens": max_reply_tokens, "subsets": _SUBSETS},
         [],
+        "prompts",
     )
 
 

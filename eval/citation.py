@@ -202,6 +202,7 @@ def evaluate_citation(
         seconds,
         {"answers": len(kept), "max_passage_tokens": max_passage_tokens},
         warnings,
+        "claims",
     )
 
 

@@ -126,6 +126,7 @@ def evaluate_within(
         seconds,
         {"answers": len(answers), "sentences": sum(len(one.sentences) for one in answers)},
         [f"{left_out} answers have no selected sentence and are left out"] if left_out else [],
+        "answers",
     )
 
 

@@ -1,75 +1,68 @@
 """One self-contained HTML page from an evaluation, for people who must decide by it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 
-from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.text_files import write_text
 
-from .measures import MAIN_MEASURE
-from .report_queries import gains, queries
 from .result import Result, Test
-from .retrieval import RetrievalEvaluation
 
-_MEANINGS = {
-    "bm25": "shared words",
-    "dense": "nearness of embeddings",
-    "fusion": "the first stage: reciprocal ranks of BM25 and dense, or the run that was given",
-    "forward_sum": "log P(passage | query)",
-    "forward": "the same for each token of the passage",
-    "reverse": "log P(query | passage)",
-    "default": "reverse mixed with the first stage's score, as the ranker ships it",
-}
 _LEVEL = 0.05
 
 
-def write_report(path: Path, evaluation: RetrievalEvaluation, lm: TimeReversedLM | None) -> None:
+def write_report(
+    path: Path,
+    result: Result,
+    title: str,
+    lead: str,
+    meanings: Mapping[str, str],
+    compared: Sequence[tuple[str, str]],
+    details: str = "",
+) -> None:
     """Write the page.
 
-    :param lm: the model, which explains the queries that gained and lost most; None leaves the
-        token gains out.
+    :param lead: what was measured, in a sentence or two.
+    :param meanings: what the names of systems stand for.
+    :param compared: (system, baseline) pairs, the most important first, that the page says in words
+        where they were tested; the first is drawn query by query.
+    :param details: HTML that goes before the costs.
     :raises OSError: if the page cannot be written.
     """
-    result = evaluation.result
-    system = next((name for name in ("default", "reverse") if name in evaluation.runs), None)
-    parts = [_verdict(result), _table(result), _bars(result), _tests(result), _notes(result)]
-    if system is not None:
-        parts += [_differences(evaluation, system), queries(evaluation, system, lm)]
-    parts.append(_cost(result))
+    tested = [pair for pair in compared if " vs ".join(pair) in result.tests]
+    parts = [
+        _verdict(result, tested),
+        _table(result, meanings),
+        _bars(result),
+        _tests(result),
+        _notes(result),
+        _differences(result, *tested[0]) if tested else "",
+        details,
+        _cost(result),
+    ]
     page = Template((Path(__file__).with_name("report.html")).read_text(encoding="utf-8"))
     write_text(
         path,
         page.substitute(
-            title=escape(f"Retrieval on {result.data}"),
-            lead=escape(_lead(result)),
+            title=escape(title),
+            lead=escape(
+                f"{lead} Means over {result.unit}; intervals hold 95 % of 10,000 bootstrap "
+                "resamples."
+            ),
             body="\n".join(part for part in parts if part),
         ),
     )
 
 
-def _lead(result: Result) -> str:
-    settings = result.settings
-    found = f"the first {settings['top_k']} candidates of {settings['first_stage']}"
-    if settings["pairs_scored"]:
-        found += f", of which {settings['rerank']} are reranked with {result.model}"
-    return (
-        f"{result.queries} queries over {settings['documents']:,} documents; {found}. "
-        "Means over queries; intervals hold 95 % of 10,000 bootstrap resamples."
-    )
-
-
-def _verdict(result: Result) -> str:
+def _verdict(result: Result, tested: Sequence[tuple[str, str]]) -> str:
     """What the table says, in words: the best system, and what the shipped ones gain."""
     name, best = max(
-        ((name, found[MAIN_MEASURE]) for name, found in result.systems.items()),
+        ((name, found[result.measure]) for name, found in result.systems.items()),
         key=lambda item: item[1].mean,
     )
-    lines = [f"Highest {MAIN_MEASURE}: {name}, {best.mean:.3f} ({best.low:.3f}–{best.high:.3f})."]
-    for pair in ("default vs fusion", "reverse vs fusion", "reverse vs forward"):
-        if pair in result.tests:
-            lines.append(_said(result.tests[pair]))
+    lines = [f"Highest {result.measure}: {name}, {best.mean:.3f} ({best.low:.3f}–{best.high:.3f})."]
+    lines += [_said(result.tests[" vs ".join(pair)]) for pair in tested]
     return f"<ul class='verdict'>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
 
 
@@ -83,7 +76,7 @@ def _said(test: Test) -> str:
     return f"{test.system} is {size} {test.baseline}, {sure}."
 
 
-def _table(result: Result) -> str:
+def _table(result: Result, meanings: Mapping[str, str]) -> str:
     measures = list(next(iter(result.systems.values())))
     best = {m: max(found[m].mean for found in result.systems.values()) for m in measures}
     rows = []
@@ -94,12 +87,12 @@ def _table(result: Result) -> str:
             for measure, value in found.items()
         )
         rows.append(f"<tr><th scope='row'>{escape(name)}</th>{cells}</tr>")
-    meanings = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(_MEANINGS[name])}</dd>"
+    terms = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(meanings[name])}</dd>"
         for name in result.systems
-        if name in _MEANINGS
+        if name in meanings
     )
-    return f"<h2>Systems</h2>{_grid(['system', *measures], rows)}<dl>{meanings}</dl>"
+    return f"<h2>Systems</h2>{_grid(['system', *measures], rows)}<dl>{terms}</dl>"
 
 
 def _tests(result: Result) -> str:
@@ -114,47 +107,50 @@ def _tests(result: Result) -> str:
     measure = escape(next(iter(result.tests.values())).measure)
     return (
         f"<h2>Differences in {measure}</h2><p class='lead'>Paired randomisation tests over "
-        f"queries, two-sided, Holm-corrected.</p>"
+        f"{result.unit}, two-sided, Holm-corrected.</p>"
         f"{_grid(['comparison', 'difference', 'p', f'p < {_LEVEL}'], rows)}"
     )
 
 
 def _bars(result: Result) -> str:
-    top = max(found[MAIN_MEASURE].high for found in result.systems.values()) or 1.0
+    found = {name: measures[result.measure] for name, measures in result.systems.items()}
+    top = max(value.high for value in found.values()) or 1.0
     rows = []
-    for name, found in result.systems.items():
-        mean, low, high = (
-            100 * x / top
-            for x in (found[MAIN_MEASURE].mean, found[MAIN_MEASURE].low, found[MAIN_MEASURE].high)
-        )
+    for name, value in found.items():
+        mean, low, high = (100 * x / top for x in (value.mean, value.low, value.high))
         rows.append(
             f"<span>{escape(name)}</span><span class='track'><i style='width:{mean:.2f}%'></i>"
             f"<b style='left:{low:.2f}%;width:{high - low:.2f}%'></b></span>"
-            f"<span>{found[MAIN_MEASURE].mean:.3f}</span>"
+            f"<span>{value.mean:.3f}</span>"
         )
-    return f"<h2>{MAIN_MEASURE}</h2><div class='bars'>{''.join(rows)}</div>"
+    return f"<h2>{escape(result.measure)}</h2><div class='bars'>{''.join(rows)}</div>"
 
 
-def _differences(evaluation: RetrievalEvaluation, system: str) -> str:
-    found = gains(evaluation.result, system)
-    ordered = sorted(found, key=lambda query: found[query], reverse=True)
-    top = max(max(map(abs, found.values())), 1e-9)
+def differences(result: Result, system: str, baseline: str) -> dict[str, float]:
+    """What a system adds to the main measure of a baseline, for each unit."""
+    ours, theirs = (result.per_query[name][result.measure] for name in (system, baseline))
+    return {unit: ours[unit] - theirs[unit] for unit in ours}
+
+
+def _differences(result: Result, system: str, baseline: str) -> str:
+    found = sorted(differences(result, system, baseline).items(), key=lambda one: -one[1])
+    top = max(max(abs(gain) for _, gain in found), 1e-9)
     bars = "".join(
         f'<rect x="{position + 0.05:.2f}" width="0.9" '
-        f'y="{100 * (1 - max(found[query], 0) / top):.2f}" '
-        f'height="{max(100 * abs(found[query]) / top, 0.5):.2f}" '
-        f'fill="var(--{"good" if found[query] > 0 else "bad" if found[query] else "line"})">'
-        f"<title>{found[query]:+.2f} {escape(evaluation.dataset.queries[query])}</title></rect>"
-        for position, query in enumerate(ordered)
+        f'y="{100 * (1 - max(gain, 0) / top):.2f}" '
+        f'height="{max(100 * abs(gain) / top, 0.5):.2f}" '
+        f'fill="var(--{"good" if gain > 0 else "bad" if gain else "line"})">'
+        f"<title>{gain:+.2f} {escape(unit)}</title></rect>"
+        for position, (unit, gain) in enumerate(found)
     )
-    won, lost = (sum(gain * sign > 0 for gain in found.values()) for sign in (1, -1))
+    won, lost = (sum(gain * sign > 0 for _, gain in found) for sign in (1, -1))
     return (
-        f"<h2>Query by query: {system} against fusion</h2>"
-        f"<p class='lead'>Difference in {MAIN_MEASURE}, sorted: {won} queries gain, {lost} lose, "
-        f"{len(found) - won - lost} stay.</p>"
+        f"<h2>One by one: {escape(system)} against {escape(baseline)}</h2>"
+        f"<p class='lead'>Difference in {escape(result.measure)}, sorted: of {len(found)} "
+        f"{result.unit}, {won} gain, {lost} lose, {len(found) - won - lost} stay.</p>"
         f"<div class='axis'><span>{top:+.2f}</span><span>0</span><span>−{top:.2f}</span></div>"
         f'<svg viewBox="0 0 {len(found)} 200" preserveAspectRatio="none" role="img" '
-        f'aria-label="Differences of {len(found)} queries, sorted">{bars}</svg>'
+        f'aria-label="Differences of {len(found)} {result.unit}, sorted">{bars}</svg>'
     )
 
 
@@ -165,15 +161,18 @@ def _notes(result: Result) -> str:
 
 def _cost(result: Result) -> str:
     scored = result.settings.get("pairs_scored", {})
+    head = ["step", "seconds", *(["passages scored now", "passages a second"] if scored else [])]
     rows = []
     for name, seconds in result.seconds.items():
-        pairs = scored.get(name)
-        rate = f"{pairs / seconds:,.1f}" if pairs and seconds else "–"
+        cells = [f"{seconds:,.1f}"]
+        if scored:
+            pairs = scored.get(name)
+            rate = f"{pairs / seconds:,.1f}" if pairs and seconds else "–"
+            cells += ["–" if pairs is None else f"{pairs:,}", rate]
         rows.append(
-            f"<tr><th scope='row'>{escape(name)}</th><td>{seconds:,.1f}</td>"
-            f"<td>{'–' if pairs is None else f'{pairs:,}'}</td><td>{rate}</td></tr>"
+            f"<tr><th scope='row'>{escape(name)}</th>"
+            f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         )
-    head = ["step", "seconds", "passages scored now", "passages a second"]
     return (
         f"<h2>Cost</h2>{_grid(head, rows)}<p class='lead'>Scores found in the cache cost nothing "
         "and are not counted.</p>"

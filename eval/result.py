@@ -34,11 +34,17 @@ class Test:
 
 @dataclass
 class Result:
-    """What an evaluation found; ``per_query`` is kept for reports and further tests."""
+    """What an evaluation found; ``per_query`` is kept for reports and further tests.
+
+    :ivar queries: how many units the means run over; ``unit`` says what these are.
+    :ivar measure: the one that is tested.
+    """
 
     data: str
     queries: int
+    unit: str
     model: str
+    measure: str
     systems: dict[str, dict[str, Estimate]]
     tests: dict[str, Test]
     seconds: dict[str, float]
@@ -73,11 +79,13 @@ def summarise(
     seconds: dict[str, float],
     settings: dict[str, Any],
     warnings: Sequence[str],
+    unit: str = "queries",
 ) -> Result:
     """Means with intervals for each system, and tests for each (system, baseline) there is.
 
     :param per_query: system -> measure -> unit -> value; all systems hold the same units.
     :param measure: the measure that is tested.
+    :param unit: what the values are of, in the plural.
     """
     values = {name: found[measure] for name, found in per_query.items()}
     raw: dict[str, float] = {}
@@ -107,4 +115,16 @@ def summarise(
         for key, (system, baseline) in pairs.items()
     }
     number = len(next(iter(values.values())))
-    return Result(data, number, model, systems, tests, seconds, per_query, settings, list(warnings))
+    return Result(
+        data,
+        number,
+        unit,
+        model,
+        measure,
+        systems,
+        tests,
+        seconds,
+        per_query,
+        settings,
+        list(warnings),
+    )

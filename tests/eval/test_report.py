@@ -5,8 +5,12 @@ import re
 import pytest
 
 from trlm_retrieval.eval.dataset import load_dataset
-from trlm_retrieval.eval.report import _said, write_report
+from trlm_retrieval.eval.report import _said
+from trlm_retrieval.eval.report_best_of_n import write_best_of_n_report
+from trlm_retrieval.eval.report_citation import write_citation_report
+from trlm_retrieval.eval.report_retrieval import write_retrieval_report
 from trlm_retrieval.eval.result import Test as PairedTest
+from trlm_retrieval.eval.result import summarise
 from trlm_retrieval.eval.retrieval import evaluate_retrieval
 
 
@@ -27,7 +31,7 @@ def evaluation(beir, tiny_lm, tmp_path):
 
 
 def page(evaluation, lm, tmp_path):
-    write_report(tmp_path / "r.html", evaluation, lm)
+    write_retrieval_report(tmp_path / "r.html", evaluation, lm)
     return (tmp_path / "r.html").read_text()
 
 
@@ -43,7 +47,7 @@ def test_queries_are_shown_from_the_largest_gain_and_loss(evaluation, tmp_path):
     ]
     differences = [float(d) for d in re.findall(r"<title>([+-][.0-9]+) ", html)]
     assert differences == sorted(differences, reverse=True) and len(differences) == 3
-    assert "1 queries gain, 2 lose, 0 stay" in html
+    assert "of 3 queries, 1 gain, 2 lose, 0 stay" in html
 
 
 def test_each_passage_has_its_grade_and_its_rank_in_the_other_ranking(evaluation, tmp_path):
@@ -70,6 +74,33 @@ def test_token_gains_are_those_of_the_model(evaluation, tiny_lm, tmp_path):
     gains = [float(gain) for gain in re.findall(r'title="([+-][.0-9]+) nats"', shown.group(1))]
     assert gains == pytest.approx(likelihood.token_gains.tolist(), abs=0.02)
     assert "class='heat'" not in page(evaluation, None, tmp_path)
+
+
+def small_result(unit, measure, systems):
+    """Two units: every system has 0.25 and one half of its number."""
+    per_query = {
+        name: {measure: {"a": 0.25, "b": number / 2}} for number, name in enumerate(systems)
+    }
+    compared = [(name, systems[0]) for name in systems[1:]]
+    seconds = dict.fromkeys(systems, 1.5)
+    settings = {"answers": 1}
+    return summarise("few", "tiny", per_query, measure, compared, seconds, settings, [], unit)
+
+
+def test_citations_and_best_of_n_have_reports_of_their_own_units(tmp_path):
+    path = tmp_path / "r.html"
+    write_citation_report(path, small_result("claims", "top1", ["overlap", "default"]))
+    page = path.read_text()
+    assert "2 claims of 1 answers, scored with tiny." in page and "Means over claims" in page
+    assert "default against overlap" in page and "of 2 claims, 1 gain, 0 lose, 1 stay" in page
+    assert "share of words" in page and "passages scored now" not in page
+    write_citation_report(path, small_result("answers", "F1", ["forward_linear", "reverse_linear"]))
+    page = path.read_text()
+    assert "within a source" in page and "reverse_linear against forward_linear" in page
+    assert "reverse gain; each sentence scored" in page
+    write_best_of_n_report(path, small_result("prompts", "preference@16", ["length", "default"]))
+    page = path.read_text()
+    assert "Highest preference@16: default, 0.375" in page and "default against length" in page
 
 
 @pytest.mark.parametrize(

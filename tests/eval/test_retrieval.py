@@ -214,7 +214,7 @@ def test_the_command_writes_json_runs_and_report(beir, tiny_lm_folder, tmp_path,
             estimate = measures[str(measure)]
             assert estimate["low"] <= estimate["mean"] <= estimate["high"]
     html = page.read_text()
-    for part in ("<svg", "Query by query", "Cost", "reverse vs forward", "Queries that lose most"):
+    for part in ("<svg", "One by one", "Cost", "reverse vs forward", "Queries that lose most"):
         assert part in html
     changed = {query for query, gain in load_gains(found, "default").items() if gain != 0}
     texts = load_dataset(str(beir)).queries
@@ -233,7 +233,7 @@ def load_gains(found, system):
 
 
 def test_the_report_escapes_what_came_from_outside(beir, tiny_lm, tmp_path):
-    from trlm_retrieval.eval.report import write_report
+    from trlm_retrieval.eval.report_retrieval import write_retrieval_report
 
     lines = (beir / "corpus.jsonl").read_text().replace("enter and exit", "<img src=x> exit")
     (beir / "corpus.jsonl").write_text(lines)
@@ -246,7 +246,7 @@ def test_the_report_escapes_what_came_from_outside(beir, tiny_lm, tmp_path):
         cache_folder=tmp_path,
         first_stage_run=read_run(tmp_path / "r.trec"),
     )
-    write_report(tmp_path / "r.html", evaluation, tiny_lm)
+    write_retrieval_report(tmp_path / "r.html", evaluation, tiny_lm)
     html = (tmp_path / "r.html").read_text()
     assert "<img" not in html and "&lt;img src=x&gt;" in html and "<b>tiny" not in html
 

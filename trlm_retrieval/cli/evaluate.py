@@ -31,6 +31,10 @@ DtypeOption = Annotated[
 JsonFileOption = Annotated[
     Path | None, typer.Option("--json", help="Write the result to this file.", dir_okay=False)
 ]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write a self-contained HTML report.", dir_okay=False),
+]
 CacheOption = Annotated[
     Path,
     typer.Option(
@@ -72,9 +76,7 @@ def retrieval(
         Path | None,
         typer.Option(help="Write each system's run here, in TREC format.", file_okay=False),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write a self-contained HTML report.", dir_okay=False)
-    ] = None,
+    report: ReportOption = None,
     cache_dir: CacheOption = DEFAULT_CACHE,
 ) -> None:
     """Evaluate BM25, dense, fusion, and reranking by P(passage | query) and P(query | passage).
@@ -122,10 +124,10 @@ def retrieval(
             write_run(run_dir / f"{name}.trec", found, name)
         _wrote(run_dir)
     if report is not None:
-        from trlm_retrieval.eval.report import write_report
+        from trlm_retrieval.eval.report_retrieval import write_retrieval_report
 
         with working("Writing the report"):
-            write_report(report, evaluation, lm)
+            write_retrieval_report(report, evaluation, lm)
         _wrote(report)
     finish(evaluation.result, json_file)
 
@@ -143,6 +145,7 @@ def citation(
     ] = None,
     dtype: DtypeOption = None,
     json_file: JsonFileOption = None,
+    report: ReportOption = None,
     cache_dir: CacheOption = DEFAULT_CACHE,
 ) -> None:
     """Evaluate which passage, or which sentence of one source, each claim is attributed to.
@@ -163,6 +166,11 @@ def citation(
     result = evaluate_citation(
         data, lm, model, names, cache_folder=cache_dir, answers=answers, show_progress=True
     )
+    if report is not None:
+        from trlm_retrieval.eval.report_citation import write_citation_report
+
+        write_citation_report(report, result)
+        _wrote(report)
     finish(result, json_file)
 
 
@@ -181,6 +189,7 @@ def best_of_n(
     ] = None,
     dtype: DtypeOption = None,
     json_file: JsonFileOption = None,
+    report: ReportOption = None,
     cache_dir: CacheOption = DEFAULT_CACHE,
 ) -> None:
     """Evaluate how well liked the answer is that is picked out of 2, 4, 8 and 16.
@@ -199,6 +208,11 @@ def best_of_n(
     result = evaluate_best_of_n(
         data, lm, model, names, cache_folder=cache_dir, prompts=prompts, show_progress=True
     )
+    if report is not None:
+        from trlm_retrieval.eval.report_best_of_n import write_best_of_n_report
+
+        write_best_of_n_report(report, result)
+        _wrote(report)
     finish(result, json_file)
 
 
@@ -222,7 +236,7 @@ def _wrote(path: Path) -> None:
 
 def _table(result: "Result") -> Table:
     measures = list(next(iter(result.systems.values())))
-    title = Text(f"{result.data}: {result.queries} queries, {result.model}")
+    title = Text(f"{result.data}: {result.queries} {result.unit}, {result.model}")
     table = Table("system", *measures, title=title, title_justify="left")
     best = {
         measure: max(found[measure].mean for found in result.systems.values())

@@ -1,13 +1,14 @@
-"""The part of a report that shows single queries: those that gain and lose most, and why."""
+"""The report of a retrieval evaluation: with the queries that gain and lose most, and why."""
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from trlm_retrieval.lm import Likelihood, TimeReversedLM
 from trlm_retrieval.passage_index.text import passage_text
 
 from .measures import MAIN_MEASURE
-from .result import Result
+from .report import differences, write_report
 from .retrieval import RetrievalEvaluation
 
 _SHOWN_QUERIES = 10
@@ -21,19 +22,54 @@ Pair = tuple[str, str]  # query id, document id
 Rankings = dict[str, dict[str, list[str]]]  # system -> query id -> document ids, best first
 
 
-def gains(result: Result, system: str) -> dict[str, float]:
-    """What a system adds to the fusion's main measure, for each query."""
-    ours, theirs = (result.per_query[name][MAIN_MEASURE] for name in (system, BASELINE))
-    return {query: ours[query] - theirs[query] for query in ours}
+_MEANINGS = {
+    "bm25": "shared words",
+    "dense": "nearness of embeddings",
+    "fusion": "the first stage: reciprocal ranks of BM25 and dense, or the run that was given",
+    "forward_sum": "log P(passage | query)",
+    "forward": "the same for each token of the passage",
+    "reverse": "log P(query | passage)",
+    "default": "reverse mixed with the first stage's score, as the ranker ships it",
+}
 
 
-def queries(evaluation: RetrievalEvaluation, system: str, lm: TimeReversedLM | None) -> str:
+def write_retrieval_report(
+    path: Path, evaluation: RetrievalEvaluation, lm: TimeReversedLM | None
+) -> None:
+    """Write the page.
+
+    :param lm: the model, which explains the queries that gained and lost most; None leaves the
+        token gains out.
+    :raises OSError: if the page cannot be written.
+    """
+    result = evaluation.result
+    system = next((name for name in ("default", "reverse") if name in evaluation.runs), None)
+    write_report(
+        path,
+        result,
+        f"Retrieval on {result.data}",
+        _lead(evaluation),
+        _MEANINGS,
+        [("default", BASELINE), ("reverse", BASELINE), ("reverse", "forward")],
+        _queries(evaluation, system, lm) if system else "",
+    )
+
+
+def _lead(evaluation: RetrievalEvaluation) -> str:
+    result, settings = evaluation.result, evaluation.result.settings
+    found = f"the first {settings['top_k']} candidates of {settings['first_stage']}"
+    if settings["pairs_scored"]:
+        found += f", of which {settings['rerank']} are reranked with {result.model}"
+    return f"{result.queries} queries over {settings['documents']:,} documents; {found}."
+
+
+def _queries(evaluation: RetrievalEvaluation, system: str, lm: TimeReversedLM | None) -> str:
     """HTML of the queries that gain and lose most, with the first passages of both rankings.
 
     :param system: the system that is compared with the fusion.
     :param lm: the model that explains by token gains; None leaves them out.
     """
-    found = gains(evaluation.result, system)
+    found = differences(evaluation.result, system, BASELINE)
     ordered = sorted(found, key=lambda query: found[query], reverse=True)
     most = [query for query in ordered[:_SHOWN_QUERIES] if found[query] > 0]
     least = [query for query in ordered[::-1][:_SHOWN_QUERIES] if found[query] < 0]
