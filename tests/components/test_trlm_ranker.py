@@ -63,6 +63,15 @@ def test_without_first_stage_scores_the_likelihood_ranks_alone(tiny_lm, caplog):
     assert "no first-stage score" in caplog.text
 
 
+def test_the_likelihood_alone_needs_no_first_stage_scores(tiny_lm, caplog):
+    documents = [replace(doc, score=None) for doc in DOCUMENTS]
+    ranker = TRLMRanker(tiny_lm, first_stage_weight=0.0)
+    alone = {doc.id: doc.score for doc in ranker.run(QUERY, documents)["documents"]}
+    scored = {doc.id: doc.score for doc in ranker.run(QUERY, DOCUMENTS)["documents"]}
+    assert alone == pytest.approx(scored) and len(alone) == 3
+    assert not caplog.text
+
+
 def test_forward_baseline_ranks_by_the_mean(tiny_lm):
     ranker = TRLMRanker(tiny_lm, direction="forward", first_stage_weight=0.0)
     for document in ranker.run(QUERY, DOCUMENTS)["documents"]:

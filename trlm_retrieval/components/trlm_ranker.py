@@ -273,13 +273,14 @@ class TRLMRanker:
         values = [found.sum if scores_query else found.mean for found in likelihoods]
         first_stage = [doc.score for doc in candidates if doc.score is not None]
         weight = self.first_stage_weight
-        if weight and len(first_stage) < len(candidates):
-            logger.warning(
-                "%d of %d documents carry no first-stage score: ranking by likelihood alone; set "
-                "first_stage_weight=0 if that is meant",
-                len(candidates) - len(first_stage),
-                len(candidates),
-            )
+        if len(first_stage) < len(candidates):
+            if weight:
+                logger.warning(
+                    "%d of %d documents carry no first-stage score: ranking by likelihood alone; "
+                    "set first_stage_weight=0 if that is meant",
+                    len(candidates) - len(first_stage),
+                    len(candidates),
+                )
             weight, first_stage = 0.0, [0.0] * len(candidates)
         return combine(first_stage, values, weight, self.normalisation).tolist()
 
