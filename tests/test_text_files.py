@@ -8,7 +8,7 @@ import pytest
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.dataset import RetrievalDataset
 from trlm_retrieval.eval.measures import Estimate
-from trlm_retrieval.eval.report import write_report
+from trlm_retrieval.eval.report_retrieval import write_retrieval_report
 from trlm_retrieval.eval.result import Result
 from trlm_retrieval.eval.retrieval import RetrievalEvaluation
 from trlm_retrieval.eval.runs import write_run
@@ -39,7 +39,9 @@ def test_a_write_that_breaks_off_leaves_the_earlier_file(
     monkeypatch.setattr(os, "replace", killed)
     measures = {"nDCG@10": Estimate(0.5, 0.4, 0.6)}
     settings = {"documents": 1, "top_k": 1, "first_stage": "none", "pairs_scored": {}}
-    result = Result("d", 1, "m", {"bm25": measures}, {}, {}, {"bm25": {}}, settings)
+    result = Result(
+        "d", 1, "queries", "m", "nDCG@10", {"bm25": measures}, {}, {}, {"bm25": {}}, settings
+    )
     with pytest.raises(OSError, match="No space left") as raised:
         if what == "json":
             result.write_json(file)
@@ -47,7 +49,7 @@ def test_a_write_that_breaks_off_leaves_the_earlier_file(
             write_run(file, {"q": {"d": 1.0}}, "tag")
         else:
             dataset = RetrievalDataset("d", [], {}, {})
-            write_report(file, RetrievalEvaluation(result, {}, dataset), None)
+            write_retrieval_report(file, RetrievalEvaluation(result, {}, dataset), None)
     assert raised.value.filename == str(file)
     assert seen == [(tmp_path, file, "earlier")]
     assert list(tmp_path.iterdir()) == [file] and file.read_text() == "earlier"

@@ -11,7 +11,7 @@ from haystack.utils import ComponentDevice
 
 from trlm_retrieval.citation import SEARCHES, SupportScorer, search, support_template
 from trlm_retrieval.citation_markers import without_markers
-from trlm_retrieval.components import TRLMCitationAttributor
+from trlm_retrieval.components import TRLMAnswerRanker, TRLMCitationAttributor
 
 DOCUMENTS = [
     Document(id="gen", content="A generator yields values. It stops at the end."),
@@ -131,6 +131,18 @@ def test_replies_may_be_chat_messages(tiny_lm):
     first, second = attributor.run(replies=replies, documents=DOCUMENTS, query="q")["answers"]
     assert (first.data, first.query, first.meta["model"]) == (ANSWER, "q", "m")
     assert second.data == "" and second.meta["trlm"] == {"unsupported": 0, "sentences": []}
+
+
+def test_the_best_reply_goes_on_to_be_cited(tiny_lm):
+    pipeline = Pipeline()
+    pipeline.add_component("best", TRLMAnswerRanker(tiny_lm, top_k=1))
+    pipeline.add_component("cite", TRLMCitationAttributor(tiny_lm))
+    pipeline.connect("best.replies", "cite.replies")
+    replies = [ChatMessage.from_assistant("Keys keep order."), ChatMessage.from_assistant("No.")]
+    inputs = {"best": {"query": "order?", "replies": replies}, "cite": {"documents": DOCUMENTS}}
+    [answer] = pipeline.run(inputs)["cite"]["answers"]
+    [best] = TRLMAnswerRanker(tiny_lm, top_k=1).run("order?", replies)["replies"]
+    assert answer.data == best.text
 
 
 def test_answers_together_are_as_answers_alone(tiny_lm):

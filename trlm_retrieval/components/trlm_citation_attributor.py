@@ -200,7 +200,7 @@ class TRLMCitationAttributor:
     @component.output_types(answers=list[GeneratedAnswer])
     def run(
         self,
-        replies: list[str] | list[ChatMessage] | None = None,
+        replies: list[ChatMessage] | list[str] | None = None,
         answers: list[GeneratedAnswer] | None = None,
         documents: list[Document] | None = None,
         query: str = "",
@@ -253,7 +253,7 @@ class TRLMCitationAttributor:
     @component.output_types(answers=list[GeneratedAnswer])
     async def run_async(
         self,
-        replies: list[str] | list[ChatMessage] | None = None,
+        replies: list[ChatMessage] | list[str] | None = None,
         answers: list[GeneratedAnswer] | None = None,
         documents: list[Document] | None = None,
         query: str = "",
