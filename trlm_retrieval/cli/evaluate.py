@@ -216,6 +216,28 @@ def best_of_n(
     finish(result, json_file)
 
 
+@app.command()
+def compare(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Results that --json wrote, of the same queries.", metavar="FILE..."),
+    ],
+    system: Annotated[str, typer.Option(help="The system to take from each.")] = "reverse",
+    json_file: JsonFileOption = None,
+) -> None:
+    """Compare a system over several evaluations, each with the one before it: a ladder of models.
+
+    Example: `trlm eval compare zero-shot.json fine-tuned.json --system default`
+    """
+    with working("Loading"):
+        from trlm_retrieval.eval.compare import compare_results
+
+        if len(files) < 2:
+            raise typer.BadParameter("give two files or more to compare")
+        result = compare_results(files, system)
+    finish(result, json_file)
+
+
 def finish(result: "Result", json_file: Path | None) -> None:
     """Print a result as a table and its warnings, and write it where asked."""
     out.print(_table(result))
