@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from trlm_retrieval import TimeReversedLM, weights
+from trlm_retrieval.lm.adapter import adapter_base, is_adapter
+from trlm_retrieval.model_store import is_pulled
 from trlm_retrieval.training.export import export_run
+from trlm_retrieval.training.finetuning import finetune
 from trlm_retrieval.training.run import RunError
+from trlm_retrieval.training.schedule import Schedule
 
 PAIRS = [("the with statement", "The with statement wraps a block."), ("loops", "A for loop.")]
 
@@ -56,6 +60,36 @@ def test_int8_takes_a_quarter(demo, tmp_path):
     assert [p.name for p in (tmp_path / "int8").glob("*.safetensors")] == ["model.safetensors"]
 
 
+def test_an_adapter_ships_without_its_base(
+    pair_file, tiny_lm_folder, alone, tmp_path, monkeypatch, no_network
+):
+    run = finetune(
+        tiny_lm_folder,
+        [pair_file],
+        tmp_path / "run",
+        Schedule(steps=2),
+        alone,
+        adapter_rank=2,
+        batch_tokens=256,
+        device_tokens=256,
+    )
+    folder = tmp_path / "trlm-test"
+    size = export_run(run.folder, folder, "trlm-test", "Apache-2.0", "int8")
+    assert not (folder / "config.json").exists()
+    assert size < (tiny_lm_folder / "model.safetensors").stat().st_size
+    monkeypatch.setattr(weights, "HOME", tmp_path)
+    assert "trlm-test" in weights.packaged()
+    lm = TimeReversedLM.from_pretrained("trlm-test", dtype="float32")
+    exact = TimeReversedLM.from_pretrained(run.model_folder, dtype="float32")
+    found, expected = ([x.mean for x in m.score(PAIRS)] for m in (lm, exact))
+    np.testing.assert_allclose(found, expected, atol=0.01)
+    assert "| adapter | LoRA, added to" in (folder / "README.md").read_text()
+    export_run(run.folder, folder, "trlm-test", "Apache-2.0", "float16", merge=True)
+    assert (folder / "config.json").exists()
+    merged = TimeReversedLM.from_pretrained(folder, dtype="float32")
+    np.testing.assert_allclose([x.mean for x in merged.score(PAIRS)], expected, atol=0.01)
+
+
 def test_a_run_that_is_not_finished_is_refused(tmp_path):
     with pytest.raises(RunError, match="no finished run"):
         export_run(tmp_path, tmp_path / "out", "x", "MIT", "int8")
@@ -63,6 +97,9 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path):
 
 def test_packaged_models_are_whole():
     for name in weights.packaged():
+        folder = weights.HOME / name
+        if is_adapter(folder) and not is_pulled(adapter_base(folder)):
+            continue
         lm = TimeReversedLM.from_pretrained(name)
         assert all(np.isfinite(x.sum) for x in lm.score(PAIRS))
         assert (weights.HOME / name / "README.md").is_file()

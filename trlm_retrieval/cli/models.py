@@ -1,7 +1,7 @@
 """`trlm models`: fetch the models that need no hub, and see which are there."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -15,13 +15,27 @@ app = typer.Typer(
 
 @app.command("list")
 def list_models(as_json: JsonOption = False) -> None:
-    """List the known models, their size and licence, and whether they are pulled.
+    """List the known models, their size and licence, and whether they are there.
 
     Example: `trlm models list`
     """
     from trlm_retrieval.model_store import REGISTRY, is_pulled, models_folder
+    from trlm_retrieval.weights import packaged, packaged_folder
 
-    rows = [
+    rows: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "about": "ships with this package; its README.md says how it was made",
+            "licence": "Apache-2.0",
+            "download_megabytes": 0,
+            "kept_megabytes": round(sum(f.stat().st_size for f in folder.iterdir()) / 1e6),
+            "pulled": True,
+            "folder": str(folder),
+        }
+        for name in packaged()
+        if (folder := packaged_folder(name)) is not None
+    ]
+    rows += [
         {
             "name": model.name,
             "about": model.about,

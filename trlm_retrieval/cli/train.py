@@ -435,15 +435,18 @@ def export(
         list[Path] | None,
         typer.Option("--figures", help="JSON of `trlm train check` or `trlm eval`; repeatable."),
     ] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Write an adapter and its base as one model.")
+    ] = False,
 ) -> None:
-    """Write a run's model small enough to ship, with a card that says how it was made.
+    """Write a run's model, or adapter, small enough to ship, with a card of how it was made.
 
     Example: `trlm train export ba --name trlm-ba-small -o trlm_retrieval/weights/trlm-ba-small`
     """
     with working("Exporting"):
         from trlm_retrieval.training.export import export_run
 
-        size = export_run(run, folder, name, licence, precision, figures or [])
+        size = export_run(run, folder, name, licence, precision, figures or [], merge)
     out.print(f"{folder} holds {name}, {size / 1e6:.1f} MB", soft_wrap=True)
 
 

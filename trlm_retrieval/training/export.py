@@ -1,4 +1,4 @@
-"""Make a run's model small enough to ship, and write its card."""
+"""Make a run's model or adapter small enough to ship, and write its card."""
 
 import json
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import torch
 from jinja2 import Template
 
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.lm.adapter import adapter_base, is_adapter, write_half_adapter
 from trlm_retrieval.lm.pretrained import save_settings
 from trlm_retrieval.lm.small_file import write_small
 from trlm_retrieval.text_files import write_text
@@ -25,12 +26,13 @@ def export_run(
     licence: str,
     precision: Literal["int8", "float16"],
     figures: Sequence[Path] = (),
+    merge: bool = False,
 ) -> int:
     """Write a finished run's model to a folder that ``from_pretrained`` loads, with its card.
 
-    An adapter is written together with its base, as one model.
-
+    :param precision: how a whole model's weights are stored; an adapter is stored in float16.
     :param figures: JSON files with measured figures; they are put into the card.
+    :param merge: write an adapter and its base as one model.
     :returns: size of the folder in bytes.
     :raises RunError: if the run is not finished.
     """
@@ -39,19 +41,18 @@ def export_run(
         raise RunError(f"{run} holds no finished run; it needs a folder `model`")
     lm = TimeReversedLM.from_pretrained(model_folder, dtype="float32", device="cpu")
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("*.safetensors"):
+    for stale in (*folder.glob("*.safetensors"), *folder.glob("*config.json")):
         stale.unlink()
-    parameters = sum(parameter.numel() for parameter in lm.model.parameters())
-    if precision == "int8":
-        write_small(lm.model, folder)
-        lm.tokenizer.save_pretrained(folder)
-        save_settings(lm.order, lm.start_tokens, folder)
+    base = adapter_base(model_folder) if is_adapter(model_folder) and not merge else None
+    if base is not None:
+        parameters = write_half_adapter(model_folder, folder)
+        precision = "float16"
     else:
-        lm.model.to(torch.float16)
-        lm.save(folder)
+        parameters = sum(parameter.numel() for parameter in lm.model.parameters())
+        _write_whole(lm, folder, precision)
+    save_settings(lm.order, lm.start_tokens, folder)
     history = json.loads((model_folder / HISTORY).read_text(encoding="utf-8"))
     write_text(folder / HISTORY, json.dumps(history, indent=2, ensure_ascii=False) + "\n")
-    config = lm.model.config
     card = Template(_CARD.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True)
     write_text(
         folder / "README.md",
@@ -59,10 +60,11 @@ def export_run(
             name=name,
             licence=licence,
             reads=_READS[lm.order],
+            base=base,
             parameters=parameters,
             megabytes=_size(folder) / 1e6,
             precision=precision,
-            config=config,
+            config=lm.model.config,
             vocabulary=len(lm.tokenizer),
             history=history,
             figures=[_measured(file) for file in figures],
@@ -71,6 +73,14 @@ def export_run(
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes for its owner alone
     return _size(folder)
+
+
+def _write_whole(lm: TimeReversedLM, folder: Path, precision: Literal["int8", "float16"]) -> None:
+    lm.tokenizer.save_pretrained(folder)
+    if precision == "int8":
+        write_small(lm.model, folder)
+    else:
+        lm.model.to(torch.float16).save_pretrained(folder)
 
 
 def _size(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Models that ship inside this package, one folder each, found by name without a network."""
+"""Models and adapters that ship inside this package, found by name without a network."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ HOME = Path(__file__).parent
 
 def packaged() -> list[str]:
     """Names of the models that ship with the package."""
-    return sorted(file.parent.name for file in HOME.glob("*/config.json"))
+    configs = (*HOME.glob("*/config.json"), *HOME.glob("*/adapter_config.json"))
+    return sorted({file.parent.name for file in configs})
 
 
 def packaged_folder(name: str) -> Path | None:
