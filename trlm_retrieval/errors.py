@@ -1,5 +1,7 @@
 """Errors that name what is wrong and what to do about it."""
 
+from collections.abc import Iterator
+
 
 class TRLMError(Exception):
     """Base of all errors that this package raises on purpose."""
@@ -19,3 +21,11 @@ class DataError(TRLMError):
 
 class StatesError(TRLMError):
     """Passage states on disk are missing, damaged, of another model, or do not fit the disk."""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what caused it: Haystack wraps what its components raise."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__

@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -20,9 +20,10 @@ from trlm_retrieval.cli import (
     index,
     models,
     search,
+    serve,
     train,
 )
-from trlm_retrieval.errors import TRLMError
+from trlm_retrieval.errors import TRLMError, causes
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -41,6 +42,7 @@ app.command()(index.index)
 app.command()(search.search)
 app.command()(explain.explain)
 app.command()(cite.cite)
+app.command()(serve.serve)
 app.command()(demo.demo)
 app.command()(bench.bench)
 app.add_typer(models.app, name="models")
@@ -94,7 +96,7 @@ def main() -> None:
 def _report(error: Exception) -> int:
     if _terminal.debugging():
         traceback.print_exception(error)
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, TyperException):
             context = getattr(cause, "ctx", None)
             command = context.command_path if context else "trlm"
@@ -112,14 +114,6 @@ def _report(error: Exception) -> int:
         file=sys.stderr,
     )
     return UNEXPECTED
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it: Haystack wraps what its components raise."""
-    current: BaseException | None = error
-    while current is not None:
-        yield current
-        current = current.__cause__
 
 
 def _one_line(error: BaseException) -> str:

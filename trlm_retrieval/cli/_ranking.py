@@ -13,9 +13,7 @@ from typing import Any
 from haystack import Document, Pipeline, tracing
 from haystack.tracing.tracer import NullSpan
 
-from trlm_retrieval import pipelines
-from trlm_retrieval.cli._states import STATES
-from trlm_retrieval.lm.state_folder import model_of_states
+from trlm_retrieval.searching import search_settings
 
 _STAGES = {"bm25": "BM25", "dense": "FAISS", "fusion": "fusion", "ranker": "rerank"}
 
@@ -51,17 +49,8 @@ class Searcher:
     """
 
     def __init__(self, index: Path, model: str | None, candidates: int) -> None:
-        settings = pipelines.load("retrieval").to_dict()
-        parts = {name: part["init_parameters"] for name, part in settings["components"].items()}
-        for name in _STAGES:
-            parts[name]["top_k"] = candidates
-        for name in ("bm25", "dense"):
-            parts[name]["index"] = str(index)
-        if model is not None:
-            parts["ranker"]["model"] = model
-        if model_of_states(index / STATES) == parts["ranker"]["model"]:
-            parts["ranker"]["states_folder"] = str(index / STATES)
-        self.model: str = parts["ranker"]["model"]
+        settings = search_settings("retrieval", index, model, candidates)
+        self.model: str = settings["components"]["ranker"]["init_parameters"]["model"]
         self.candidates = candidates
         self._pipeline = Pipeline.from_dict(settings)
         self._pipeline.warm_up()
@@ -73,7 +62,7 @@ class Searcher:
                 {
                     "bm25": {"query": query},
                     "dense": {"query": query},
-                    "ranker": {"query": query, "explain": explain},
+                    "ranker": {"query": query, "explain": explain, "top_k": self.candidates},
                 }
             )
         stages = {label: seconds[name] for name, label in _STAGES.items() if name in seconds}

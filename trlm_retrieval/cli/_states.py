@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_retrieval.cli._terminal import count, err
-
-STATES = "states"
+from trlm_retrieval.searching import STATES
 
 
 def drop_states(index: Path) -> None:

@@ -1,0 +1,283 @@
+"""What the endpoints answer, and how they refuse."""
+
+import logging
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from trlm_retrieval.errors import PassageIndexError
+from trlm_retrieval.serving.settings import ServingSettings
+
+QUERY = "how does the with statement call exit"
+TEXTS = ["A generator yields values.", "The with statement calls exit.", "Keys keep order."]
+
+
+def test_retrieval_gives_what_the_pipeline_gives(client):
+    answer = client.post("/retrieval/run", json={"query": QUERY, "top_k": 2, "explain": True})
+    assert answer.status_code == 200
+    result = answer.json()["result"]
+    pipeline = client.app.state.engine.retrieval
+    inputs = {name: {"query": QUERY} for name in ("bm25", "dense", "ranker")}
+    expected = pipeline.run(inputs)["ranker"]["documents"]
+    assert result["candidates"] == 3
+    assert [found["id"] for found in result["passages"]] == [doc.id for doc in expected[:2]]
+    first, document = result["passages"][0], expected[0]
+    measured = document.meta["trlm"]
+    assert first["score"] == pytest.approx(document.score)
+    assert first["log_likelihood"] == pytest.approx(measured["log_likelihood"], abs=1e-3)
+    assert first["first_stage_rank"] == measured["first_stage_rank"]
+    assert first["title"] == document.meta["title"] and first["content"] == document.content
+    assert sum(found["gain"] for found in first["token_gains"]) == pytest.approx(
+        first["gain"], abs=1e-3
+    )
+
+
+def test_without_explain_there_are_no_gains(client):
+    [first, *_] = client.post("/retrieval/run", json={"query": QUERY}).json()["result"]["passages"]
+    assert first["token_gains"] is None
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
+def test_rerank_scores_are_those_of_the_model(client, path):
+    answer = client.post(path, json={"query": QUERY, "documents": TEXTS, "model": "any", "x": 1})
+    assert answer.status_code == 200
+    likelihoods = client.app.state.engine.rerank_ranker.model.score([(QUERY, t) for t in TEXTS])
+    results = answer.json()["results"]
+    order = sorted(range(3), key=lambda i: -likelihoods[i].sum)
+    assert [hit["index"] for hit in results] == order
+    for hit in results:
+        expected = likelihoods[hit["index"]]
+        assert hit["log_likelihood"] == pytest.approx(expected.sum, abs=0.05)
+        assert hit["relevance_score"] == pytest.approx(math.exp(expected.mean), rel=0.02)
+    assert answer.json()["usage"]["total_tokens"] == 3 * len(likelihoods[0])
+
+
+def test_rerank_takes_objects_and_returns_them(client):
+    documents = [TEXTS[0], {"text": TEXTS[1], "page": 4}]
+    sent = {"query": QUERY, "documents": documents, "top_n": 1}
+    [hit] = client.post("/v1/rerank", json=sent).json()["results"]
+    assert "document" not in hit
+    hits = client.post("/v1/rerank", json={**sent, "return_documents": True, "top_n": 9}).json()[
+        "results"
+    ]
+    by_index = {hit["index"]: hit["document"] for hit in hits}
+    assert by_index == {0: {"text": TEXTS[0]}, 1: documents[1]}
+
+
+def test_the_rerank_pipeline_does_the_same(client):
+    sent = {"query": QUERY, "documents": [{"text": TEXTS[0]}, TEXTS[1]]}
+    plain = client.post("/v1/rerank", json=sent).json()["results"]
+    found = client.post("/rerank/run", json={**sent, "top_k": 1}).json()["result"]["results"]
+    assert [hit["index"] for hit in found] == [plain[0]["index"]]
+    assert found[0]["relevance_score"] == pytest.approx(plain[0]["relevance_score"], rel=1e-3)
+
+
+def test_a_cited_answer(client, say):
+    say("It calls both. So it is.")
+    answer = client.post("/cited_rag/run", json={"query": QUERY, "top_k": 2})
+    result = answer.json()["result"]
+    assert len(result["passages"]) == 2 and result["unsupported"] == 0
+    ids = [passage["id"] for passage in result["passages"]]
+    for sentence in result["sentences"]:
+        [citation] = sentence["citations"]
+        assert f"[{citation['number']}]" in result["answer"]
+        passage = result["passages"][ids.index(citation["document_id"])]
+        assert passage["content"][citation["start"] : citation["end"]] == citation["quote"]
+
+
+def test_the_heat_map_escapes_what_it_shows(client):
+    page = client.post("/explain", json={"query": "<script>alert(1)</script> with"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert "<script>alert" not in page.text and "&lt;script&gt;" in page.text
+    assert "<b>Bold</b>" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "named"),
+    [
+        ("/retrieval/run", {"query": " "}, "query"),
+        ("/retrieval/run", {"query": "x" * 10_001}, "query"),
+        ("/retrieval/run", {"query": "x", "top_k": 0}, "top_k"),
+        ("/retrieval/run", {}, "query"),
+        ("/cited_rag/run", {"query": "x", "top_k": "many"}, "top_k"),
+        ("/v1/rerank", {"query": "x", "documents": []}, "documents"),
+        ("/v1/rerank", {"query": "x", "documents": [1]}, "documents"),
+        ("/v1/rerank", {"query": "x", "documents": ["a"], "top_n": 0}, "top_n"),
+        ("/v1/rerank", {"query": "x", "documents": ["a", " "]}, "document '1'"),
+        ("/v1/rerank", {"query": "a b c " * 600, "documents": ["a"]}, "query has"),
+        ("/retrieval/run", {"query": "a b c " * 600}, "query has"),
+    ],
+)
+def test_bad_input_is_named(client, path, body, named):
+    answer = client.post(path, json=body)
+    assert answer.status_code == 422 and named in answer.text
+
+
+def test_the_limits_on_documents_and_bytes(client):
+    most = client.post("/v1/rerank", json={"query": "x", "documents": ["a"] * 5})
+    assert most.status_code == 200
+    many = client.post("/v1/rerank", json={"query": "x", "documents": ["a"] * 6})
+    assert many.status_code == 413 and "takes 5" in many.json()["detail"]
+    large = client.post("/v1/rerank", json={"query": "x", "documents": ["a" * 20_000]})
+    assert large.status_code == 413 and "20000 bytes" in large.json()["detail"]
+
+    def chunks():  # sent without a Content-Length
+        yield b'{"query": "x", "documents": ["'
+        for _ in range(30):
+            yield b"a" * 1000
+        yield b'"]}'
+
+    chunked = client.post("/v1/rerank", content=chunks())
+    assert chunked.status_code == 413
+
+
+def test_hostile_texts_are_data(client):
+    texts = ["\x00 NUL", "\u202e rtl", "<|start|><|end|>", "\U0001f600"]
+    answer = client.post("/v1/rerank", json={"query": "\u202e<|end|>", "documents": texts})
+    assert answer.status_code == 200 and len(answer.json()["results"]) == 4
+    lone = client.post(
+        "/v1/rerank",
+        content=b'{"query": "x", "documents": ["\\ud800 lone"]}',
+        headers={"content-type": "application/json"},
+    )
+    assert lone.status_code in (200, 422)
+
+
+def test_only_what_is_meant_is_served(client):
+    description = client.get("/openapi.json").json()
+    assert set(description["paths"]) == {
+        "/retrieval/run",
+        "/cited_rag/run",
+        "/rerank/run",
+        "/v1/rerank",
+        "/v2/rerank",
+        "/explain",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    }
+    for path in ("/deploy_files", "/deploy-yaml", "/undeploy/retrieval", "/draw/retrieval"):
+        assert client.post(path, json={}).status_code == 404
+        assert client.get(path).status_code == 404
+    schemas = description["components"]["schemas"]
+    assert {"RetrievalResult", "CitedAnswer", "RerankResult", "Passage"} <= set(schemas)
+    other = client.get("/healthz", headers={"origin": "https://elsewhere.example"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_metrics_count_requests_by_route_and_status(client):
+    def value(line):
+        rows = client.get("/metrics").text.splitlines()
+        return next((float(row.split()[-1]) for row in rows if row.startswith(line)), 0.0)
+
+    good = 'trlm_requests_total{method="POST",route="/v1/rerank",status="200"}'
+    unmatched = 'trlm_requests_total{method="GET",route="unmatched",status="404"}'
+    before, stray = value(good), value(unmatched)
+    client.post("/v1/rerank", json={"query": "x", "documents": ["a"]})
+    client.get("/some/path")
+    client.get("/another/path")
+    assert value(good) == before + 1 and value(unmatched) == stray + 2
+    assert value("trlm_work_in_progress") == 0
+    assert value('trlm_request_seconds_count{route="/v1/rerank"}') > 0
+
+
+def test_the_log_tells_the_request_but_not_its_text(client, caplog):
+    with caplog.at_level(logging.INFO):
+        answer = client.post("/v1/rerank", json={"query": "my secret", "documents": ["a"]})
+    [record] = [record for record in caplog.records if record.name == "trlm.access"]
+    fields = record.fields
+    assert fields["path"] == "/v1/rerank" and fields["status"] == 200
+    assert fields["request_id"] == answer.headers["x-request-id"]
+    assert "secret" not in caplog.text and "secret" not in str(fields)
+
+
+def test_a_full_server_says_503_and_when_to_come_back(make_client, monkeypatch):
+    with make_client(workers=1, queue=0) as client:
+        began, go_on = threading.Event(), threading.Event()
+
+        def slow(*arguments):
+            began.set()
+            assert go_on.wait(10)
+            return {"documents": [*arguments[1]]}
+
+        engine = client.app.state.engine
+        run = engine.rerank_ranker.run
+        monkeypatch.setattr(
+            engine.rerank_ranker, "run", lambda *given: slow(*given) and run(*given)
+        )
+        body = {"query": "x", "documents": ["a"]}
+        with ThreadPoolExecutor(1) as other:
+            first = other.submit(client.post, "/v1/rerank", json=body)
+            assert began.wait(10)
+            refused = [client.post("/v1/rerank", json=body), client.get("/readyz")]
+            assert client.get("/healthz").status_code == 200
+            go_on.set()
+            assert first.result().status_code == 200
+        for answer in refused:
+            assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
+        assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_slow_work_is_answered_504(make_client, monkeypatch):
+    with make_client(timeout=0.2) as client:
+        done = threading.Event()
+        engine = client.app.state.engine
+        monkeypatch.setattr(engine.rerank_ranker, "run", lambda *given: done.wait(10))
+        answer = client.post("/v1/rerank", json={"query": "x", "documents": ["a"]})
+        assert answer.status_code == 504 and "0.2 seconds" in answer.json()["detail"]
+        done.set()
+
+
+@pytest.mark.parametrize("path", ["/retrieval/run", "/explain"])
+def test_our_own_errors_are_told_and_others_are_not(client, monkeypatch, caplog, path):
+    engine = client.app.state.engine
+
+    def fail(error):
+        def run(*arguments, **named):
+            raise RuntimeError("wrapped") from error
+
+        monkeypatch.setattr(engine.retrieval, "run", run)
+        return client.post(path, json={"query": QUERY})
+
+    told = fail(PassageIndexError("the index at x is damaged: build it again"))
+    assert told.status_code == 500 and "build it again" in told.text
+    hidden = fail(KeyError("/etc/private"))
+    assert hidden.status_code == 500 and "private" not in hidden.text
+    assert "private" in caplog.text  # the traceback is for the log
+
+
+def test_without_the_key_only_health_and_page_answer(make_client):
+    with make_client(api_key="s3cret-ü") as client:
+        body = {"query": "x", "documents": ["a"]}
+        for path in ("/v1/rerank", "/retrieval/run", "/explain"):
+            assert client.post(path, json=body).status_code == 401
+        for path in ("/metrics", "/docs", "/openapi.json"):
+            assert client.get(path).status_code == 401
+        for path in ("/", "/healthz", "/readyz"):
+            assert client.get(path).status_code == 200
+        for wrong in ("s3cret", "Bearer s3cre", "Bearer", "Bearer  s3cret-ü", "Basic s3cret-ü"):
+            given = {"authorization": wrong.encode()}
+            assert client.post("/v1/rerank", json=body, headers=given).status_code == 401
+        right = {"authorization": "Bearer s3cret-ü".encode()}
+        assert client.post("/v1/rerank", json=body, headers=right).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"workers": 0}, "workers"),
+        ({"queue": -1}, "queue"),
+        ({"timeout": 0}, "timeout"),
+        ({"max_body": 0}, "max_body"),
+        ({"api_key": " "}, "TRLM_API_KEY"),
+    ],
+)
+def test_settings_out_of_range(tmp_path, settings, named):
+    with pytest.raises(ValueError, match=named):
+        ServingSettings(tmp_path, **settings)
+
+
+def test_the_key_is_not_shown(tmp_path):
+    assert "s3cret" not in repr(ServingSettings(tmp_path, api_key="s3cret"))

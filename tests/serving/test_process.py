@@ -1,0 +1,71 @@
+"""``trlm serve`` as a process: how it starts, logs, and ends."""
+
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+
+from trlm_retrieval.cli import run as run_cli
+from trlm_retrieval.serving.app import create_app
+from trlm_retrieval.serving.settings import ServingSettings
+
+QUERY = "how does the with statement call exit"
+
+
+def lines(served):
+    return [json.loads(line) for line in served.log.read_text().splitlines()]
+
+
+def test_it_serves_logs_json_and_ends_gracefully(serve):
+    served = serve("--api-key", "s3cret")
+    headers = {"authorization": "Bearer s3cret"}
+    many = {"query": QUERY, "documents": [f"number {i} of the texts" for i in range(900)]}
+    answers = []
+
+    def ask():
+        url = f"{served.url}/v1/rerank"
+        answers.append(httpx.post(url, json=many, headers=headers, timeout=30))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        text = httpx.get(f"{served.url}/metrics", headers=headers).text
+        if "trlm_work_in_progress 1.0" in text:
+            break
+    else:
+        raise AssertionError("the request was never worked on")
+    served.stop()
+    asking.join()
+    assert answers[0].status_code == 200 and len(answers[0].json()["results"]) == 900
+    requests = [line for line in lines(served) if line["message"] == "request"]
+    [rerank] = [line for line in requests if line["path"] == "/v1/rerank"]
+    assert rerank["status"] == 200 and rerank["seconds"] > 0 and rerank["level"] == "info"
+    assert "number 1 of" not in served.log.read_text()
+
+
+@pytest.fixture
+def impatient(_tiny, served_index, listen):
+    with listen(create_app(ServingSettings(served_index, timeout=1))) as url:
+        yield url
+
+
+def test_a_body_that_never_ends_and_headers_of_garbage_do_not_hang_it(impatient):
+    host, port = impatient.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as slow:
+        slow.sendall(b"POST /v1/rerank HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408")
+    for garbage in (b"content-length: -5", b"content-length: x", b"\xff\xfe: \x00"):
+        with socket.create_connection((host, int(port)), timeout=20) as odd:
+            odd.sendall(b"POST /v1/rerank HTTP/1.1\r\nhost: x\r\n" + garbage + b"\r\n\r\n")
+            assert odd.recv(4096).startswith(b"HTTP/1.1 4")
+    assert httpx.get(f"{impatient}/healthz").status_code == 200
+
+
+def test_a_missing_index_is_told_on_one_line(tmp_path, capsys):
+    assert run_cli(["serve", "--index", str(tmp_path / "nowhere")]) == 2
+    printed = capsys.readouterr().err
+    assert "nowhere" in printed and len(printed.splitlines()) == 1

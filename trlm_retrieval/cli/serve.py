@@ -1,0 +1,110 @@
+"""``trlm serve``: the pipelines over HTTP."""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trlm_retrieval.cli._terminal import (
+    DEFAULT_CANDIDATES,
+    DEFAULT_INDEX,
+    CandidatesOption,
+    IndexOption,
+    ModelOption,
+    err,
+    working,
+)
+
+_CONNECTIONS = 512  # more at the same time are answered 503 before they are read
+
+
+def serve(
+    index: IndexOption = DEFAULT_INDEX,
+    model: ModelOption = None,
+    candidates: CandidatesOption = DEFAULT_CANDIDATES,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8000,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Requests that the models work on at the same time.")
+    ] = 1,
+    queue: Annotated[
+        int, typer.Option(min=0, help="Requests that may wait; one more is answered 503.")
+    ] = 32,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for a request, waiting included.")
+    ] = 60.0,
+    max_documents: Annotated[
+        int, typer.Option(min=1, help="The most documents of a rerank request.")
+    ] = 1000,
+    max_megabytes: Annotated[
+        int, typer.Option(min=1, help="The largest request body, in MiB.")
+    ] = 8,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key",
+            envvar="TRLM_API_KEY",
+            help="Key that requests must carry; set the variable, as other users of a machine "
+            "see the options of a command.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Serve search, cited answers and reranking over HTTP, with a page for people.
+
+    Needs the extra `serve`. The page is at the address that is printed, the interface's
+    description at `/docs`. Clients of Cohere's and Jina's rerankers work with this server as their
+    base URL. Logs go to standard error, one JSON object a line.
+
+    Examples:
+
+    * `trlm serve`
+
+    * `TRLM_API_KEY=secret trlm serve --host 0.0.0.0 --port 8080 --index my-index`
+    """
+    with working("Loading"):
+        try:
+            import hayhooks  # noqa: F401
+            import prometheus_client  # noqa: F401
+            import uvicorn
+        except ModuleNotFoundError as error:
+            raise typer.BadParameter(
+                f"{error.name} is not installed: pip install 'trlm-retrieval[serve]'"
+            ) from error
+        from trlm_retrieval.serving.app import create_app
+        from trlm_retrieval.serving.logs import log_as_json
+        from trlm_retrieval.serving.settings import ServingSettings
+
+        log_as_json()
+        app = create_app(
+            ServingSettings(
+                index=Path(index),
+                model=model,
+                candidates=candidates,
+                workers=workers,
+                queue=queue,
+                timeout=timeout,
+                max_documents=max_documents,
+                max_body=max_megabytes * 1024**2,
+                api_key=api_key,
+            )
+        )
+    if api_key is None and not _is_loopback(host):
+        err.print(f"warning: {host} is open to others and TRLM_API_KEY is not set", style="yellow")
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=int(timeout) + 1,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

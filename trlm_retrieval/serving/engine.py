@@ -1,0 +1,191 @@
+"""What the server does with its models: retrieve, rerank, explain, and answer with citations."""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from math import exp
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from fastapi import HTTPException
+from haystack import Document, GeneratedAnswer, Pipeline
+
+from trlm_retrieval.components import TRLMRanker
+from trlm_retrieval.components.trlm_ranker import META_KEY
+from trlm_retrieval.errors import TRLMError, causes
+from trlm_retrieval.heatmap import heat_map
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.passage_index import shared_index
+from trlm_retrieval.searching import search_settings
+from trlm_retrieval.serving.gate import Busy, Gate, TooSlow
+from trlm_retrieval.serving.schemas import (
+    CitedAnswer,
+    Passage,
+    RerankDocument,
+    RerankHit,
+    RerankResult,
+    RetrievalResult,
+    Sentence,
+)
+from trlm_retrieval.serving.settings import ServingSettings
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RETRY_AFTER = "1"  # seconds
+
+loading_for: "ContextVar[Engine]" = ContextVar("loading_for")
+"""The engine whose endpoints are being loaded: Hayhooks makes them without arguments."""
+
+
+class Engine:
+    """The pipelines with one model and one store of passage states between them.
+
+    :param on_change: see :class:`~trlm_retrieval.serving.gate.Gate`.
+    :raises PassageIndexError: if there is no index, or it is damaged.
+    :raises ModelError: if a model is not there.
+    :raises StatesError: if the index's states are damaged or do not fit.
+    """
+
+    def __init__(
+        self, settings: ServingSettings, on_change: Callable[[int], Any] = lambda change: None
+    ) -> None:
+        shared_index(str(settings.index))  # what is wrong with it is told before a model is loaded
+        self.settings = settings
+        plans = {
+            name: search_settings(name, settings.index, settings.model, settings.candidates)
+            for name in ("retrieval", "cited_rag")
+        }
+        self.model: str = plans["retrieval"]["components"]["ranker"]["init_parameters"]["model"]
+        lm = TimeReversedLM.from_pretrained(self.model)
+        self.retrieval, self.cited_rag = (Pipeline.from_dict(plan) for plan in plans.values())
+        self.rerank_ranker = TRLMRanker(self.model, first_stage_weight=0.0)
+        main: Any = self.retrieval.get_component("ranker")
+        others: list[Any] = [self.cited_rag.get_component(name) for name in ("ranker", "citations")]
+        for component in [main, self.rerank_ranker, *others]:
+            if component.model == self.model:
+                component.model = lm
+                component.warm_up()
+                component._states = main._states  # one bound on memory for all of them
+        self.retrieval.warm_up()  # cited_rag's generator is loaded by the first who asks it
+        self.gate = Gate(settings.workers, settings.queue, settings.timeout, on_change)
+
+    async def retrieve(self, query: str, top_k: int, explain: bool) -> RetrievalResult:
+        """Passages of the index for a question, best first."""
+        documents = await self._run(lambda: self._search(query, explain))
+        return RetrievalResult(
+            model=self.model,
+            candidates=len(documents),
+            passages=_passages(documents[:top_k]),
+        )
+
+    async def explain(self, query: str, top_k: int) -> str:
+        """The heat map of a question, a whole HTML page."""
+        documents = await self._run(lambda: self._search(query, explain=True))
+        if not documents:
+            raise HTTPException(404, "no passage found")
+        facts = {"model": self.model, "index": str(self.settings.index)}
+        return heat_map(query, documents[:top_k], facts)
+
+    async def answer(self, query: str, top_k: int) -> CitedAnswer:
+        """An answer written from the best passages, each sentence with its citations."""
+        [answer] = await self._run(lambda: self._answers(query, top_k))
+        measured = answer.meta[META_KEY]
+        return CitedAnswer(
+            answer=answer.data,
+            sentences=[Sentence.model_validate(sentence) for sentence in measured["sentences"]],
+            unsupported=measured["unsupported"],
+            passages=_passages(answer.documents),
+        )
+
+    async def rerank(
+        self, query: str, documents: Sequence[str | RerankDocument], top_n: int | None
+    ) -> RerankResult:
+        """The documents, best first, by their positions."""
+        most = self.settings.max_documents
+        if len(documents) > most:
+            raise HTTPException(
+                413, f"documents holds {len(documents)} entries, the server takes {most}; send less"
+            )
+        candidates = [
+            Document(id=str(number), content=one if isinstance(one, str) else one.text)
+            for number, one in enumerate(documents)
+        ]
+        found = await self._run(
+            lambda: self.rerank_ranker.run(query, candidates, top_n or len(candidates))
+        )
+        hits = [
+            RerankHit(
+                index=int(document.id),
+                relevance_score=exp(document.meta[META_KEY]["mean_log_likelihood"]),
+                log_likelihood=document.meta[META_KEY]["log_likelihood"],
+            )
+            for document in found["documents"]
+        ]
+        scored = found["documents"][0].meta[META_KEY]["tokens_scored"] * len(candidates)
+        usage = {"prompt_tokens": scored, "total_tokens": scored}
+        return RerankResult(id=uuid4().hex, model=self.model, results=hits, usage=usage)
+
+    def close(self) -> None:
+        """Take no more work."""
+        self.gate.close()
+
+    def _search(self, query: str, explain: bool) -> list[Document]:
+        asked = {"query": query}
+        ranking = asked | {"explain": explain, "top_k": self.settings.candidates}
+        found = self.retrieval.run({"bm25": asked, "dense": asked, "ranker": ranking})
+        documents: list[Document] = found["ranker"]["documents"]
+        return documents
+
+    def _answers(self, query: str, top_k: int) -> list[GeneratedAnswer]:
+        asked = {"query": query}
+        inputs = {name: asked for name in ("bm25", "dense", "answer")}
+        ranking = asked | {"top_k": top_k}
+        found = self.cited_rag.run({**inputs, "ranker": ranking, "prompt": {"question": query}})
+        answers: list[GeneratedAnswer] = found["citations"]["answers"]
+        return answers
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Work through the gate; what goes wrong becomes an HTTP status."""
+        try:
+            return await self.gate.run(work)
+        except Busy:
+            raise HTTPException(
+                503, "the server is busy; try again later", {"Retry-After": RETRY_AFTER}
+            ) from None
+        except TooSlow:
+            raise HTTPException(
+                504, f"not done within {self.settings.timeout:g} seconds; ask for less"
+            ) from None
+        except Exception as error:
+            raise _as_http(error) from error
+
+
+def _as_http(error: Exception) -> HTTPException:
+    """Bad input is told to the client; so are our own errors, whose text is meant for users."""
+    for cause in causes(error):
+        if isinstance(cause, TRLMError):
+            logger.error("a request failed: %s", cause)
+            return HTTPException(500, str(cause))
+        if isinstance(cause, ValueError):
+            return HTTPException(422, str(cause))
+    logger.error("a request failed", exc_info=error)
+    return HTTPException(500, "internal error; the server's log tells more")
+
+
+def _passages(documents: Sequence[Document]) -> list[Passage]:
+    return [_passage(rank, document) for rank, document in enumerate(documents, start=1)]
+
+
+def _passage(rank: int, document: Document) -> Passage:
+    meta = dict(document.meta)
+    measured = meta.pop(META_KEY)
+    return Passage(
+        rank=rank,
+        id=document.id,
+        title=meta.get("title"),
+        content=document.content or "",
+        meta=meta,
+        score=document.score or 0.0,
+        **{name: measured[name] for name in Passage.model_fields if name in measured},
+    )

@@ -1,0 +1,68 @@
+"""What is served beside the pipelines: rerank clients' protocol, the page, health, metrics."""
+
+from importlib.resources import files
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from trlm_retrieval.serving.engine import RETRY_AFTER, Engine
+from trlm_retrieval.serving.metrics import Metrics
+from trlm_retrieval.serving.schemas import (
+    ExplainRequest,
+    Health,
+    RerankDocument,
+    RerankRequest,
+    RerankResult,
+)
+
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
+"""Served without a key."""
+
+
+def router(engine: Engine, metrics: Metrics) -> APIRouter:
+    """The routes over one engine."""
+    routes = APIRouter()
+    page = files("trlm_retrieval.serving").joinpath("page.html").read_text(encoding="utf-8")
+
+    @routes.post("/v1/rerank", tags=["rerank"], response_model_exclude_none=True)
+    @routes.post("/v2/rerank", tags=["rerank"], response_model_exclude_none=True)
+    async def rerank(request: RerankRequest) -> RerankResult:
+        """Order documents by a query, in the protocol of Cohere's and Jina's clients."""
+        found = await engine.rerank(request.query, request.documents, request.top_n)
+        if request.return_documents:
+            for hit in found.results:
+                document = request.documents[hit.index]
+                if isinstance(document, str):
+                    document = RerankDocument(text=document)
+                hit.document = document.model_dump()
+        return found
+
+    @routes.post("/explain", tags=["pipelines"], response_class=HTMLResponse)
+    async def explain(request: ExplainRequest) -> HTMLResponse:
+        """The heat map of a question: what each passage does for each of its tokens."""
+        return HTMLResponse(await engine.explain(request.query, request.top_k))
+
+    @routes.get("/healthz", tags=["status"])
+    async def health() -> Health:
+        """The process lives."""
+        return Health(status="ok")
+
+    @routes.get("/readyz", tags=["status"], responses={503: {"model": Health}})
+    async def ready(response: Response) -> Health:
+        """The models are loaded, and another request would be let in."""
+        if engine.gate.is_full:
+            response.status_code, response.headers["Retry-After"] = 503, RETRY_AFTER
+            return Health(status="busy")
+        return Health(status="ready")
+
+    @routes.get("/metrics", tags=["status"], response_class=Response)
+    async def prometheus() -> Response:
+        """Metrics in Prometheus' text format."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/", include_in_schema=False)
+    async def people() -> HTMLResponse:
+        return HTMLResponse(page)
+
+    return routes

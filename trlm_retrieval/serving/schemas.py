@@ -1,0 +1,137 @@
+"""Requests and responses, as OpenAPI shows them."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text
+
+
+Query = Annotated[
+    str, Field(max_length=10_000, description="The question."), AfterValidator(_not_blank)
+]
+TopK = Annotated[int, Field(ge=1, le=1000, description="Passages to return at most.")]
+
+
+class TokenGain(BaseModel):
+    """What a passage does for one token of the question."""
+
+    token: str
+    log_prob: float = Field(description="log P(token | passage), in nats.")
+    gain: float = Field(description="log P(token | passage) - log P(token), in nats.")
+
+
+class Passage(BaseModel):
+    """A ranked passage."""
+
+    rank: int
+    first_stage_rank: int = Field(description="Its rank before the language model ordered them.")
+    id: str
+    title: str | None
+    content: str
+    meta: dict[str, Any]
+    score: float = Field(description="What the order follows.")
+    first_stage_score: float | None
+    log_likelihood: float = Field(description="log P(question | passage), in nats.")
+    mean_log_likelihood: float = Field(description="The same for each token of the question.")
+    cut_tokens: int = Field(description="Tokens at the passage's end that were not read.")
+    gain: float | None = Field(None, description="log P(q | d) - log P(q), in nats; on request.")
+    token_gains: list[TokenGain] | None = Field(None, description="The gain of each token.")
+
+
+class RetrievalResult(BaseModel):
+    """Passages for a question, best first."""
+
+    model: str
+    candidates: int = Field(description="Passages that were reranked.")
+    passages: list[Passage]
+
+
+class Citation(BaseModel):
+    """A place that supports a sentence."""
+
+    number: int = Field(description="The passage's number in the answer, from 1.")
+    document_id: str
+    quote: str
+    start: int = Field(description="Where the quote begins in the passage's content.")
+    end: int
+    score: float
+
+
+class Sentence(BaseModel):
+    """A sentence of the answer and what supports it."""
+
+    text: str
+    supported: bool
+    score: float | None
+    citations: list[Citation]
+
+
+class CitedAnswer(BaseModel):
+    """An answer whose sentences cite the passages it was written from."""
+
+    answer: str = Field(description="With markers such as [1].")
+    sentences: list[Sentence]
+    unsupported: int = Field(description="Sentences that no passage supports.")
+    passages: list[Passage]
+
+
+class RerankDocument(BaseModel):
+    """A document as an object; other fields are returned as they came."""
+
+    model_config = ConfigDict(extra="allow")
+
+    text: str
+
+
+Documents = Annotated[
+    list[str | RerankDocument], Field(min_length=1, description="Texts, or objects with `text`.")
+]
+
+
+class RerankRequest(BaseModel):
+    """What Cohere's and Jina's clients send; fields not named here are ignored."""
+
+    query: Query
+    documents: Documents
+    top_n: Annotated[int, Field(ge=1)] | None = None
+    return_documents: bool = False
+    model: str | None = Field(None, description="Not used: the server has one model.")
+
+
+class RerankHit(BaseModel):
+    """A document of the request, by its position there."""
+
+    index: int
+    relevance_score: float = Field(
+        description="exp of the mean log-likelihood: the geometric mean of the probabilities that "
+        "the document gives the query's tokens, 0 to 1."
+    )
+    log_likelihood: float = Field(description="log P(query | document), in nats.")
+    document: dict[str, Any] | None = None
+
+
+class RerankResult(BaseModel):
+    """Documents of the request, best first."""
+
+    id: str
+    model: str
+    results: list[RerankHit]
+    usage: dict[str, int] = Field(description="Query tokens scored, over all documents.")
+
+
+class ExplainRequest(BaseModel):
+    """Whose heat map is wanted."""
+
+    query: Query
+    top_k: TopK = 5
+
+
+class Health(BaseModel):
+    """Whether the server lives, or takes work."""
+
+    status: str
