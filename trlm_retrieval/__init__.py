@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         TRLMCitationAttributor,
         TRLMQueryGenerator,
         TRLMRanker,
+        TRLMSafetyFilter,
     )
     from trlm_retrieval.lm import TimeReversedLM
     from trlm_retrieval.passage_index import PassageIndex
@@ -27,6 +28,7 @@ _HOMES = {
     "TRLMCitationAttributor": "trlm_retrieval.components",
     "TRLMQueryGenerator": "trlm_retrieval.components",
     "TRLMRanker": "trlm_retrieval.components",
+    "TRLMSafetyFilter": "trlm_retrieval.components",
     "TimeReversedLM": "trlm_retrieval.lm",
 }
 
@@ -38,6 +40,7 @@ __all__ = [
     "TRLMCitationAttributor",
     "TRLMQueryGenerator",
     "TRLMRanker",
+    "TRLMSafetyFilter",
     "TimeReversedLM",
 ]
 

@@ -217,6 +217,73 @@ def best_of_n(
 
 
 @app.command()
+def safety(
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            help="Folder with jailbreaks.jsonl and xstest.jsonl (.xz too).",
+            file_okay=False,
+        ),
+    ],
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="JSONL of ordinary queries with their answers, as for best-of-n."),
+    ] = None,
+    model: ModelOption = "smollm2-135m",
+    responses: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Draw so many jailbroken responses, and as many of each kind of safe ones."
+        ),
+    ] = None,
+    number: Annotated[int, typer.Option(min=1, help="Questions generated from a response.")] = 8,
+    min_unsafe: Annotated[
+        int, typer.Option(min=1, help="How many of them must be unsafe to hold it back.")
+    ] = 2,
+    head: Annotated[
+        Path | None,
+        typer.Option(help="Head of the filter; by default the shipped one.", dir_okay=False),
+    ] = None,
+    dtype: DtypeOption = None,
+    json_file: JsonFileOption = None,
+    cache_dir: CacheOption = DEFAULT_CACHE,
+) -> None:
+    """Evaluate a filter on the prompt, on questions generated from the response, and on both.
+
+    `FNR@5%` is the share of jailbroken responses that pass where 5 % of the safe ones are held
+    back; `shipped` stands for the shipped thresholds, and `+2%` for the prompt filter at its
+    shipped threshold with 2 points of false positives added. Only questions that the filter did
+    not learn from count. A killed evaluation goes on where it was.
+
+    Example: `trlm eval safety --data safety --answers alpacaeval.jsonl.xz --responses 100`
+    """
+    if min_unsafe > number:
+        raise typer.BadParameter("cannot be more than --number", param_hint="--min-unsafe")
+    with working("Loading"):
+        from trlm_retrieval.components.question_filter import QuestionFilter
+        from trlm_retrieval.eval.safety import evaluate_safety
+        from trlm_retrieval.lm import TimeReversedLM
+
+        inner = QuestionFilter(str(head) if head else None)
+        inner.warm_up()
+        lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
+    result = evaluate_safety(
+        data,
+        answers,
+        lm,
+        model,
+        inner,
+        responses,
+        number,
+        min_unsafe,
+        cache_folder=cache_dir,
+        show_progress=True,
+    )
+    finish(result, json_file, measures_down=True)
+
+
+@app.command()
 def compare(
     files: Annotated[
         list[Path],
@@ -238,9 +305,12 @@ def compare(
     finish(result, json_file)
 
 
-def finish(result: "Result", json_file: Path | None) -> None:
-    """Print a result as a table and its warnings, and write it where asked."""
-    out.print(_table(result))
+def finish(result: "Result", json_file: Path | None, measures_down: bool = False) -> None:
+    """Print a result as a table and its warnings, and write it where asked.
+
+    :param measures_down: one row for each measure, where there are many.
+    """
+    out.print(_table_of_measures(result) if measures_down else _table(result))
     for key, test in result.tests.items():
         out.print(f"{key}: {test.measure} {test.difference:+.3f}, p = {test.p:.4f}")
     if result.tests:
@@ -273,4 +343,14 @@ def _table(result: "Result") -> Table:
                 cell += f" [dim]{value.low:.3f}–{value.high:.3f}[/dim]"
             cells.append(cell)
         table.add_row(name, *cells)
+    return table
+
+
+def _table_of_measures(result: "Result") -> Table:
+    title = Text(f"{result.data}: {result.queries} {result.unit}, {result.model}")
+    table = Table("measure", *result.systems, title=title, title_justify="left")
+    for measure in next(iter(result.systems.values())):
+        values = [found[measure] for found in result.systems.values()]
+        cells = [f"{v.mean:.3f} [dim]{v.low:.3f}–{v.high:.3f}[/dim]" for v in values]
+        table.add_row(measure, *cells)
     return table

@@ -1,0 +1,1 @@
+"""What the safety filter judges questions with."""
