@@ -22,8 +22,9 @@ from transformers import DynamicCache
 
 from trlm_retrieval.lm.direction import Template
 from trlm_retrieval.lm.likelihood import CausalNetwork, Likelihood, Progress
-from trlm_retrieval.lm.model import Direction, TimeReversedLM
+from trlm_retrieval.lm.model import TimeReversedLM
 from trlm_retrieval.lm.packed import packed_states
+from trlm_retrieval.lm.scorer import Direction
 from trlm_retrieval.lm.states import PassageState, PassageStates, state_key
 
 _LIKELIEST = 512  # tokens sorted at first, which most often hold the nucleus
