@@ -62,13 +62,20 @@ async def test_who_waits_too_long_is_turned_away_and_never_run():
     blocker, ran = Blocker(), []
     running = asyncio.create_task(gate.run(blocker))
     await begun(blocker)
-    with pytest.raises(Busy):
-        await gate.run(lambda: ran.append(1))
     with pytest.raises(TooSlow):
         await running
+    with pytest.raises(Busy):
+        await gate.run(lambda: ran.append(1))
     blocker.go_on.set()
     assert await gate.run(lambda: "free") == "free"
     assert not ran
+
+
+async def test_the_time_of_work_begins_when_its_wait_is_over():
+    gate = Gate(workers=1, queue=1, timeout=0.5)
+    waits = [0.4, 0.4]
+    found = await asyncio.gather(*(gate.run(lambda wait=wait: time.sleep(wait)) for wait in waits))
+    assert found == [None, None]  # the second is done 0.8 s after it came
 
 
 async def test_slow_work_keeps_its_place_until_it_is_done():

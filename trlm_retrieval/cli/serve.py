@@ -32,7 +32,7 @@ def serve(
         int, typer.Option(min=0, help="Requests that may wait; one more is answered 503.")
     ] = 32,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds for a request, waiting included.")
+        float, typer.Option(min=0.1, help="The most seconds that a request waits, and then takes.")
     ] = 60.0,
     max_documents: Annotated[
         int, typer.Option(min=1, help="The most documents of a rerank request.")

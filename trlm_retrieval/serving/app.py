@@ -60,6 +60,7 @@ def _pipeline_routes(engine: Engine) -> list[APIRoute]:
     hayhooks_settings.durable_mode = True
     hayhooks_settings.tracing_enabled = False
     hayhooks_settings.monitoring_enabled = False
+    hayhooks_settings.cors_allow_origins = []
     loading = loading_for.set(engine)
     try:
         loaded = hayhooks.create_app()

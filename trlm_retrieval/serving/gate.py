@@ -1,6 +1,7 @@
 """A bounded way to the models: a few workers, a few who wait, and an answer for all others."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
@@ -22,7 +23,7 @@ class Gate:
 
     :param workers: pieces of work done at the same time.
     :param queue: pieces of work that may wait for a worker.
-    :param timeout: seconds for one piece of work, waiting included.
+    :param timeout: the most seconds that work waits, and the most that it then takes.
     :param on_change: called with +1 when work is let in and -1 when its place is free again, from
         any thread.
     """
@@ -59,20 +60,31 @@ class Gate:
         if not self._places.acquire(blocking=False):
             raise Busy
         self._on_change(+1)
+        began: list[float] = []
+
+        def timed() -> T:
+            began.append(time.monotonic())
+            return work()
+
         try:
-            job = self._threads.submit(work)
+            job = self._threads.submit(timed)
         except RuntimeError:  # the gate is closed
             self._leave()
             raise Busy from None
         job.add_done_callback(self._leave)
+        result = asyncio.ensure_future(asyncio.wrap_future(job))
         try:
-            return await asyncio.wait_for(
-                asyncio.shield(asyncio.wrap_future(job)), timeout=self._timeout
-            )
-        except asyncio.TimeoutError:
-            if job.done() and not job.cancelled():
-                return job.result()  # in the very last moment, or a timeout of the work's own
-            raise (Busy if job.cancel() else TooSlow) from None
+            await asyncio.wait([result], timeout=self._timeout)
+            if not result.done():
+                if job.cancel():
+                    raise Busy
+                since = began[0] if began else time.monotonic()  # a thread may be about to note it
+                await asyncio.wait([result], timeout=since + self._timeout - time.monotonic())
+            if result.cancelled():  # the gate was closed
+                raise Busy
+            if not result.done():
+                raise TooSlow
+            return result.result()
         finally:
             job.cancel()  # of a request that was given up: nothing, once a worker has begun
 

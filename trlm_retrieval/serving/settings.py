@@ -13,7 +13,7 @@ class ServingSettings:
     :ivar candidates: passages that each first stage finds, and that are reranked.
     :ivar workers: requests that the models work on at the same time.
     :ivar queue: requests that may wait for a worker; one more is answered 503.
-    :ivar timeout: seconds for one request, waiting included.
+    :ivar timeout: the most seconds that a request waits for a worker, and that it then takes.
     :ivar max_documents: the most documents of a rerank request.
     :ivar max_body: the largest request body, in bytes.
     :ivar api_key: what a request must carry as ``Authorization: Bearer …``; None lets all in.
