@@ -11,6 +11,10 @@ class ModelError(TRLMError):
     """A model cannot be found, loaded, or used in the direction asked for."""
 
 
+class RemoteError(TRLMError):
+    """A server that scores is out of reach, refuses, or cannot tell what is asked of it."""
+
+
 class PassageIndexError(TRLMError):
     """An index folder is missing, incomplete, or does not fit what is asked of it."""
 

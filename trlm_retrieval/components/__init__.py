@@ -17,6 +17,7 @@ from trlm_retrieval.components.trlm_ranker import TRLMRanker
 from trlm_retrieval.components.trlm_safety_filter import TRLMSafetyFilter
 
 allow_deserialization_module("trlm_retrieval.components")
+allow_deserialization_module("trlm_retrieval.lm.remote")  # a RemoteLM as a ranker's model
 
 __all__ = [
     "BM25Retriever",

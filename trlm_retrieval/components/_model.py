@@ -1,21 +1,23 @@
 """What the components that hold a TimeReversedLM share: loading it, and keeping its name."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.lm import PairScorer, RemoteLM, TimeReversedLM
+
+Scorer = TypeVar("Scorer", bound=PairScorer)
 
 
 def load_lm(
-    model: str | TimeReversedLM, device: ComponentDevice | None, dtype: str | None
-) -> TimeReversedLM:
+    model: str | Scorer, device: ComponentDevice | None, dtype: str | None
+) -> Scorer | TimeReversedLM:
     """
     The model itself where it was given, else the one of this name.
 
     :raises ModelError: If the model is not there.
     """
-    if isinstance(model, TimeReversedLM):
+    if isinstance(model, PairScorer):
         return model
     return TimeReversedLM.from_pretrained(
         model, device=device.to_torch() if device else None, dtype=dtype
@@ -33,8 +35,9 @@ def serialisable(component: Any) -> dict[str, Any]:
             f"a {type(component).__name__} that was given a loaded model cannot be serialised; "
             "save the model with TimeReversedLM.save and give the folder"
         )
+    model = component.model
     return {
-        "model": component.model,
+        "model": model.to_dict() if isinstance(model, RemoteLM) else model,
         "device": component.device.to_dict() if component.device else None,
         "dtype": component.dtype,
     }

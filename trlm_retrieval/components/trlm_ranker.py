@@ -18,7 +18,7 @@ from trlm_retrieval.combination import (
     combine,
 )
 from trlm_retrieval.components._model import load_lm, serialisable, with_device
-from trlm_retrieval.lm import Likelihood, PassageStates, TimeReversedLM
+from trlm_retrieval.lm import Likelihood, PairScorer, PassageStates, TimeReversedLM
 from trlm_retrieval.lm.state_folder import StateFolder
 from trlm_retrieval.passage_index.text import DEFAULT_META_FIELDS, passage_text
 
@@ -60,7 +60,7 @@ class TRLMRanker:
 
     def __init__(
         self,
-        model: str | TimeReversedLM = DEFAULT_MODEL,
+        model: str | PairScorer = DEFAULT_MODEL,
         direction: str | None = None,
         top_k: int = 10,
         first_stage_weight: float = DEFAULT_FIRST_STAGE_WEIGHT,
@@ -77,8 +77,8 @@ class TRLMRanker:
         """
         Creates the ranker; the model is loaded by `warm_up` or on the first run.
 
-        :param model: A name from `trlm models list`, a folder, a `.gguf` file, a hub id, or a
-            loaded `TimeReversedLM` (which cannot be serialised).
+        :param model: A name from `trlm models list`, a folder, a `.gguf` file, a hub id, a loaded
+            `TimeReversedLM` (which cannot be serialised), or a `RemoteLM`, which asks a server.
         :param direction: `ba`, `fo`, or `forward` for the baseline log P(passage | query); by
             default what suits the model.
         :param top_k: How many documents to return at most.
@@ -126,7 +126,7 @@ class TRLMRanker:
         self.states_folder = states_folder
         self.device = device
         self.dtype = dtype
-        self._lm: TimeReversedLM | None = None
+        self._lm: PairScorer | None = None
         self._states: PassageStates | None = None
         self._loading = Lock()
 
@@ -136,6 +136,7 @@ class TRLMRanker:
 
         :raises ModelError: If the model is not there or does not fit the direction.
         :raises StatesError: If the states folder is damaged, or of another model or setting.
+        :raises ValueError: If there is a states folder and the model is behind a server.
         """
         with self._loading:
             if self._lm is not None:
@@ -145,6 +146,8 @@ class TRLMRanker:
             if self.states_megabytes or self.states_folder is not None:
                 folder = None
                 if self.states_folder is not None:
+                    if not isinstance(lm, TimeReversedLM):
+                        raise ValueError("states_folder is for local models: leave it out")
                     folder = StateFolder(
                         Path(self.states_folder), lm, self.direction, self.max_passage_tokens
                     )
