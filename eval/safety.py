@@ -28,10 +28,10 @@ from trlm_retrieval.components.trlm_safety_filter import (
     SAMPLING,
     judged,
     parts_of,
-    question_template,
 )
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.lm.generation import question_template
 from trlm_retrieval.progress import progress_bar
 
 from .generated import QueryCache

@@ -7,9 +7,9 @@ from haystack.utils import ComponentDevice
 
 from trlm_retrieval.components import LocalChatGenerator, QuestionFilter, TRLMSafetyFilter
 from trlm_retrieval.components import trlm_safety_filter as module
-from trlm_retrieval.components.trlm_safety_filter import parts_of, question_template
+from trlm_retrieval.components.trlm_safety_filter import parts_of
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.lm.generation import Sampling, generate_queries
+from trlm_retrieval.lm.generation import Sampling, generate_queries, question_template
 from trlm_retrieval.safety.question_head import SHIPPED, QuestionHead
 
 REPLIES = ["A generator yields values.", "The with statement calls exit."]

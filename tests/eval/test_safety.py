@@ -136,7 +136,7 @@ def test_the_commands(folder, tiny_lm_folder, tmp_path, capsys, monkeypatch, wor
     monkeypatch.setattr("sys.argv", ["question_head", *map(str, arguments)])
     question_head.main()
     [auc] = re.findall(r"ROC AUC (\S+)", capsys.readouterr().out)
-    assert float(auc) > 0.8  # it has learned the word
+    assert float(auc) > 0.7  # it has learned the word
     assert QuestionHead.load(head).embedder == "words"
     arguments = ["eval", "safety", "--data", folder, "--answers", answers, "--head", head]
     arguments += ["--model", tiny_lm_folder, "--responses", 4, "--number", 2]

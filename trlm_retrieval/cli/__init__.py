@@ -19,6 +19,7 @@ from trlm_retrieval.cli import (
     explain,
     index,
     models,
+    prompt,
     search,
     serve,
     train,
@@ -48,6 +49,7 @@ app.command()(bench.bench)
 app.add_typer(models.app, name="models")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(train.app, name="train")
+app.add_typer(prompt.app, name="prompt")
 
 
 def _print_version(wanted: bool) -> None:

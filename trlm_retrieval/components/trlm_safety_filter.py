@@ -17,20 +17,14 @@ from haystack.utils.deserialization import deserialize_component_inplace
 from trlm_retrieval.components._model import load_lm, serialisable, with_device
 from trlm_retrieval.components.question_filter import QuestionFilter
 from trlm_retrieval.components.trlm_ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
-from trlm_retrieval.lm import DIRECTIONS, Template, TimeReversedLM
-from trlm_retrieval.lm.generation import Sampling, generate_queries
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.lm.generation import Sampling, generate_queries, question_template
 from trlm_retrieval.token_lengths import leading_tokens
 
 logger = logging.getLogger(__name__)
 
 Judge = Callable[[list[str]], Sequence[float | bool]]
 
-QUESTION_GIVEN_REPLY = Template(
-    "question_of_reply",
-    "forward",
-    "Answer: {passage}\nPlease write the question that this text answers.\nQuestion:",
-    " {query}",
-)
 SAMPLING = Sampling(max_tokens=24)
 DEFAULT_NUMBER = 8
 DEFAULT_THRESHOLD = 0.5
@@ -293,11 +287,6 @@ def parts_of(reply: str, lm: TimeReversedLM, max_part_tokens: int) -> list[str]:
         parts.append(rest[:size])
         rest = rest[size:]
     return [part for part in parts if part.strip()]
-
-
-def question_template(lm: TimeReversedLM) -> Template:
-    """How a reply is written in front of the question that is generated from it."""
-    return DIRECTIONS["ba"] if lm.default_direction == "ba" else QUESTION_GIVEN_REPLY
 
 
 def judged(inner: Any, texts: list[str]) -> list[float]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from trlm_retrieval.lm.direction import Template
+from trlm_retrieval.lm.direction import DIRECTIONS, Template
 from trlm_retrieval.lm.likelihood import CausalNetwork, Likelihood, Progress
 from trlm_retrieval.lm.model import TimeReversedLM
 from trlm_retrieval.lm.packed import packed_states
@@ -30,6 +30,15 @@ from trlm_retrieval.lm.states import PassageState, PassageStates, state_key
 _LIKELIEST = 512  # tokens sorted at first, which most often hold the nucleus
 _ROUNDS = 4  # attempts at filling up with distinct queries
 _BUDGET_A_SAMPLE = 16  # of the model's token budget: 64 samples side by side on a CPU
+
+
+QUESTION_OF_REPLY = Template(
+    "question_of_reply",
+    "forward",
+    "Answer: {passage}\nPlease write the question that this text answers.\nQuestion:",
+    " {query}",
+)
+"""For texts that need not hold facts, as replies."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,11 @@ class GeneratedQuery:
     text: str
     likelihood: Likelihood
     ended: bool
+
+
+def question_template(lm: TimeReversedLM) -> Template:
+    """How a reply is written in front of the question that is generated from it or scored."""
+    return DIRECTIONS["ba"] if lm.default_direction == "ba" else QUESTION_OF_REPLY
 
 
 def generation_template(lm: TimeReversedLM, direction: "Direction | str | None") -> Template:

@@ -1,0 +1,63 @@
+"""`trlm prompt`: what the commands print is what the library finds."""
+
+import json
+
+import pytest
+
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.prompts.inference import rank_prompts
+from trlm_retrieval.prompts.tokens import hardly_learned
+
+OUTPUTS = ["A generator yields values.", "It yields one value at a time."]
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = []
+    for i, text in enumerate(OUTPUTS):
+        paths.append(tmp_path / f"output-{i}.txt")
+        paths[-1].write_text(text)
+    return paths
+
+
+def test_infer_ranks_given_prompts(run, files, tmp_path, tiny_lm_folder):
+    prompts = ["what does a generator do", "how to exit"]
+    (tmp_path / "prompts.txt").write_text("\n".join(["", *prompts]))
+    arguments = [*files, "--candidates", "prompts.txt", "--model", tiny_lm_folder]
+    outcome = run("prompt", "infer", *arguments, "--json")
+    assert outcome.code == 0, outcome.err
+    lm = TimeReversedLM.from_pretrained(tiny_lm_folder)
+    expected = rank_prompts(lm, OUTPUTS, prompts)
+    found = json.loads(outcome.out)
+    assert [entry["text"] for entry in found] == [candidate.text for candidate in expected]
+    assert found[0]["gain"] == pytest.approx(expected[0].gain, abs=1e-3)
+    shown = run("prompt", "infer", *arguments).out
+    assert shown.index(expected[0].text) < shown.index(expected[1].text)
+
+
+def test_infer_generates_prompts(run, files, tiny_lm_folder):
+    arguments = ["prompt", "infer", *files, "--number", 2, "--model", tiny_lm_folder, "--json"]
+    found = json.loads(run(*arguments, "--top-k", 3).out)
+    assert len(found) == 3 and found[0]["gain"] >= found[1]["gain"]
+
+
+def test_tokens(run, files, tiny_lm_folder):
+    arguments = ["--examined", 10, "--model", tiny_lm_folder, "--text", files[0]]
+    outcome = run("prompt", "tokens", *arguments, "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    expected = hardly_learned(TimeReversedLM.from_pretrained(tiny_lm_folder), 10)
+    assert [token["id"] for token in found["tokens"]] == [token.id for token in expected]
+    assert 0 <= found["share_of_text"] <= 1
+    assert "of the text's tokens" in run("prompt", "tokens", *arguments).out
+
+
+def test_bad_input(run, tmp_path):
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "text.txt").write_text("text")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\xfa")
+    assert "is empty" in run("prompt", "infer", "empty.txt").err
+    assert "not UTF-8" in run("prompt", "infer", "bytes.txt").err
+    assert "holds no prompt" in run("prompt", "infer", "text.txt", "--candidates", "empty.txt").err
+    assert run("prompt", "infer", "none.txt").code == 2
+    assert run("prompt", "tokens", "--examined", 0).code == 2

@@ -1,0 +1,156 @@
+"""`trlm prompt`: which prompt led to some outputs, and which tokens a model hardly learned."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from trlm_retrieval.cli._terminal import JsonOption, count, err, out, print_json, working
+
+app = typer.Typer(
+    help="Find the prompt behind some outputs, and what a model hardly learned.",
+    no_args_is_help=True,
+)
+
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Name, folder, .gguf file or hub id of the model.")
+]
+
+_MUCH = 0.1  # of a text, from which on a note is due
+
+
+@app.command()
+def infer(
+    outputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Text files, each an output of the same unknown prompt.",
+            metavar="FILE...",
+            dir_okay=False,
+            show_default=False,
+        ),
+    ],
+    candidates: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text file with a prompt a line, to choose among; by default they are generated.",
+            metavar="FILE",
+            dir_okay=False,
+        ),
+    ] = None,
+    number: Annotated[int, typer.Option(min=1, help="Prompts generated from each output.")] = 8,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Prompts to show.")] = 5,
+    model: ModelOption = "smollm2-135m",
+    seed: Annotated[int, typer.Option(help="Seed of the generated prompts.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the prompt that led to some outputs: the one that gains most from all of them.
+
+    Examples:
+
+    * `trlm prompt infer answer1.txt answer2.txt answer3.txt`
+
+    * `trlm prompt infer answers/*.txt --candidates prompts.txt`
+    """
+    texts = {path: _read(path) for path in outputs}
+    for path, text in texts.items():
+        if not text.strip():
+            raise typer.BadParameter(f"{path} is empty", param_hint="FILE...")
+    prompts = (
+        [line for line in _read(candidates).splitlines() if line.strip()] if candidates else []
+    )
+    if candidates and not prompts:
+        raise typer.BadParameter(f"{candidates} holds no prompt", param_hint="--candidates")
+    with working("Loading"):
+        from trlm_retrieval.lm import TimeReversedLM
+        from trlm_retrieval.lm.generation import Sampling
+        from trlm_retrieval.progress import progress_bar
+        from trlm_retrieval.prompts.inference import infer_prompts, rank_prompts
+
+        lm = TimeReversedLM.from_pretrained(model)
+    given = list(texts.values())
+    if prompts:
+        with progress_bar("Scoring", len(given) * len(set(prompts))) as advance:
+            found = rank_prompts(lm, given, prompts, progress=advance)
+    else:
+        with progress_bar("Reading outputs", len(given)) as advance:
+            found = infer_prompts(lm, given, number, Sampling(seed=seed), progress=advance)
+    if as_json:
+        print_json([asdict(candidate) for candidate in found[:top_k]])
+        return
+    table = Table("prompt", "gain", "log P(prompt | output)", box=None)
+    for candidate in found[:top_k]:
+        table.add_row(
+            Text(candidate.text), f"{candidate.gain:+.1f}", f"{candidate.log_likelihood:.1f}"
+        )
+    out.print(table)
+    out.print(f"of {count(len(found), 'prompt')}; nats, mean over the outputs", style="dim")
+
+
+@app.command()
+def tokens(
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text",
+            help="Also tell how much of this text file consists of them.",
+            metavar="FILE",
+            dir_okay=False,
+        ),
+    ] = None,
+    examined: Annotated[
+        int, typer.Option(min=1, help="Tokens nearest to the centroid that are tried.")
+    ] = 500,
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Tokens to show.")] = 20,
+    model: ModelOption = "smollm2-135m",
+    as_json: JsonOption = False,
+) -> None:
+    """List the tokens that a model hardly learned: it cannot even repeat them.
+
+    The likelihood of a query or passage that is full of them means little.
+
+    Examples:
+
+    * `trlm prompt tokens`
+
+    * `trlm prompt tokens --text passage.txt --json`
+    """
+    content = _read(text) if text else None
+    with working("Loading"):
+        from trlm_retrieval.lm import TimeReversedLM
+        from trlm_retrieval.progress import progress_bar
+        from trlm_retrieval.prompts.tokens import hardly_learned, share_of
+
+        lm = TimeReversedLM.from_pretrained(model)
+    with progress_bar("Trying tokens", examined + 200) as advance:
+        found = hardly_learned(lm, examined, advance)
+    share = None if content is None else share_of(lm, content, {token.id for token in found})
+    if as_json:
+        print_json({"tokens": [asdict(token) for token in found], "share_of_text": share})
+        return
+    table = Table("token", "id", "from the centroid", "log P(repeated)", box=None)
+    for token in found[:top_k]:
+        table.add_row(
+            Text(repr(token.text)),
+            str(token.id),
+            f"{token.distance:.3f}",
+            f"{token.repeat_log_prob:.1f}",
+        )
+    out.print(table)
+    out.print(f"of {count(len(found), 'such token')}", style="dim")
+    if share is not None:
+        out.print(f"{share:.1%} of the text's tokens are among them")
+        if share > _MUCH:
+            err.print("note: the likelihood of such a text means little", style="yellow")
+
+
+def _read(path: Path) -> str:
+    from trlm_retrieval.errors import DataError
+
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
