@@ -107,7 +107,14 @@ def load_prompts(path: Path) -> list[Prompt]:
     return prompts
 
 
-def _by_score(prompt: Prompt, scores: Sequence[float]) -> Pick:
+def draw_prompts(prompts: list[Prompt], number: int | None) -> list[Prompt]:
+    """So many of the prompts, by a fixed seed; all where there are no more, or for None."""
+    if number is None or number >= len(prompts):
+        return prompts
+    return random.Random(0).sample(prompts, number)
+
+
+def by_score(prompt: Prompt, scores: Sequence[float]) -> Pick:
     """Picks the highest score; of equal ones the first."""
     values = np.asarray(scores, dtype=np.float64)
 
@@ -128,12 +135,12 @@ def _random(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
 
 
 def _oracle(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
-    return [_by_score(prompt, prompt.preferences.tolist()) for prompt in prompts]
+    return [by_score(prompt, prompt.preferences.tolist()) for prompt in prompts]
 
 
 def _length(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
     lengths = scorer.lengths(prompts)
-    return [_by_score(prompt, row) for prompt, row in zip(prompts, lengths, strict=True)]
+    return [by_score(prompt, row) for prompt, row in zip(prompts, lengths, strict=True)]
 
 
 def _centroid(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
@@ -156,7 +163,7 @@ def _centroid(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
 def _forward(prompts: Sequence[Prompt], scorer: Scorer, mean: bool) -> list[Pick]:
     found = scorer.forward(prompts)
     return [
-        _by_score(prompt, [score.mean if mean else score.sum for score in row])
+        by_score(prompt, [score.mean if mean else score.sum for score in row])
         for prompt, row in zip(prompts, found, strict=True)
     ]
 
@@ -164,7 +171,7 @@ def _forward(prompts: Sequence[Prompt], scorer: Scorer, mean: bool) -> list[Pick
 def _reverse(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
     found = scorer.reverse(prompts)
     return [
-        _by_score(prompt, [score.mean for score in row])
+        by_score(prompt, [score.mean for score in row])
         for prompt, row in zip(prompts, found, strict=True)
     ]
 
@@ -178,7 +185,7 @@ def _default(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
     else:  # a pass for each reply, for nothing
         forward = [[None] * len(row) for row in reverse]
     return [
-        _by_score(prompt, [reply_score(r.mean, n, f) for r, n, f in zip(*column, strict=True)])
+        by_score(prompt, [reply_score(r.mean, n, f) for r, n, f in zip(*column, strict=True)])
         for prompt, *column in zip(prompts, reverse, lengths, forward, strict=True)
     ]
 
@@ -213,9 +220,7 @@ def evaluate_best_of_n(
     :raises DataError: if a method is unknown or the file is malformed.
     """
     methods = known(methods or list(METHODS), METHODS)
-    loaded = load_prompts(path)
-    if prompts is not None and prompts < len(loaded):
-        loaded = random.Random(0).sample(loaded, prompts)
+    loaded = draw_prompts(load_prompts(path), prompts)
     scorer = Scorer(
         lm,
         ScoreCache(cache_folder / "scores.sqlite"),
