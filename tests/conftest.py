@@ -27,7 +27,7 @@ class WordEmbedder:
         vectors = np.full((len(texts), self.dimension), 0.01, dtype=np.float32)
         for row, text in zip(vectors, texts, strict=True):
             for word in text.lower().split():
-                row[crc32(word.encode()) % self.dimension] += 1
+                row[crc32(word.encode("utf-8", "surrogatepass")) % self.dimension] += 1
         return vectors
 
 

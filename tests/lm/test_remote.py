@@ -1,6 +1,7 @@
 """Scores from a server are those of the local model, and its failures are told clearly."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from haystack.utils import Secret
 from trlm_retrieval import TimeReversedLM
 from trlm_retrieval.components import TRLMRanker
 from trlm_retrieval.errors import ModelError, RemoteError
+from trlm_retrieval.index_data import demo_documents, demo_queries
 from trlm_retrieval.lm import RemoteLM
 from trlm_retrieval.lm.circuit_breaker import CircuitBreaker
 
@@ -136,6 +138,23 @@ def test_what_cannot_be_serialised(server, local):
 def test_a_server_without_prompt_log_probabilities_is_told_at_once(make_remote, kind):
     with pytest.raises(RemoteError, match=r"log-probabilities for the tokens .* such as vLLM"):
         make_remote(kind).score(PAIRS[:2])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("TRLM_TEST_SERVER" not in os.environ, reason="needs a server of smollm2-135m")
+@pytest.mark.parametrize("protocol", ["echo", "prompt_logprobs"])
+def test_a_server_that_people_run(protocol):
+    """TRLM_TEST_SERVER is its base URL, TRLM_TEST_MODEL the model's name there (float32)."""
+    documents = [document.content for document in demo_documents()[:12]]
+    pairs = [(query, text) for query in list(demo_queries().values())[:2] for text in documents]
+    url, name = os.environ["TRLM_TEST_SERVER"], os.environ["TRLM_TEST_MODEL"]
+    remote = RemoteLM(url, name, "smollm2-135m", protocol=protocol)
+    local = TimeReversedLM.from_pretrained("smollm2-135m", dtype="float32")
+    found = remote.score(pairs, prior=True, max_passage_tokens=200)
+    expected = local.score(pairs, prior=True, max_passage_tokens=200)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.log_probs, theirs.log_probs, atol=1e-3)
+        np.testing.assert_allclose(ours.prior_log_probs, theirs.prior_log_probs, atol=1e-3)
 
 
 def test_a_wrong_key_is_told(make_remote):

@@ -63,7 +63,7 @@ def test_rerank_takes_objects_and_returns_them(client):
         "results"
     ]
     by_index = {hit["index"]: hit["document"] for hit in hits}
-    assert by_index == {0: {"text": TEXTS[0]}, 1: documents[1]}
+    assert by_index == {0: {"text": TEXTS[0]}, 1: {"text": TEXTS[1]}}
 
 
 def test_the_rerank_pipeline_does_the_same(client):
@@ -269,6 +269,7 @@ def test_without_the_key_only_health_and_page_answer(make_client):
     [
         ({"workers": 0}, "workers"),
         ({"queue": -1}, "queue"),
+        ({"states_megabytes": -1}, "states_megabytes"),
         ({"timeout": 0}, "timeout"),
         ({"max_body": 0}, "max_body"),
         ({"api_key": " "}, "TRLM_API_KEY"),
@@ -277,6 +278,16 @@ def test_without_the_key_only_health_and_page_answer(make_client):
 def test_settings_out_of_range(tmp_path, settings, named):
     with pytest.raises(ValueError, match=named):
         ServingSettings(tmp_path, **settings)
+
+
+def test_all_endpoints_share_one_model_and_one_bounded_store_of_states(make_client):
+    with make_client(states_megabytes=1) as client:
+        engine = client.app.state.engine
+        ranker = engine.retrieval.get_component("ranker")
+        others = [engine.rerank_ranker]
+        others += [engine.cited_rag.get_component(name) for name in ("ranker", "citations")]
+        assert all(other._lm is ranker._lm and other._states is ranker._states for other in others)
+        assert ranker._states.max_bytes == 1024**2
 
 
 def test_the_key_is_not_shown(tmp_path):

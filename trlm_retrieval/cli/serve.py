@@ -25,6 +25,12 @@ def serve(
     candidates: CandidatesOption = DEFAULT_CANDIDATES,
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8000,
+    states_megabytes: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Memory for passage states, which make passages seen before cheaper."
+        ),
+    ] = 2048,
     workers: Annotated[
         int, typer.Option(min=1, help="Requests that the models work on at the same time.")
     ] = 1,
@@ -82,6 +88,7 @@ def serve(
                 index=Path(index),
                 model=model,
                 candidates=candidates,
+                states_megabytes=states_megabytes,
                 workers=workers,
                 queue=queue,
                 timeout=timeout,

@@ -5,12 +5,14 @@ public server and lets pages of all origins in. So its pipeline routes are taken
 limits, keys, logs and metrics of our own.
 """
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import hayhooks
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from hayhooks.settings import settings as hayhooks_settings
 
@@ -43,6 +45,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
         version=__version__,
         lifespan=lifespan,
     )
+    app.add_exception_handler(RequestValidationError, _bad_input)
     app.state.engine = engine
     app.include_router(router(engine, metrics))
     app.router.routes += _pipeline_routes(engine)
@@ -52,6 +55,13 @@ def create_app(settings: ServingSettings) -> FastAPI:
         app.add_middleware(ApiKey, key=settings.api_key, open_paths=OPEN_PATHS)
     app.add_middleware(RequestLog, metrics=metrics)
     return app
+
+
+async def _bad_input(request: Request, error: Exception) -> Response:
+    """What is wrong and where; the input itself is not sent back, as not all of it can be."""
+    assert isinstance(error, RequestValidationError)
+    found = [{name: one[name] for name in ("type", "loc", "msg")} for one in error.errors()]
+    return Response(json.dumps({"detail": found}), 422, media_type="application/json")
 
 
 def _pipeline_routes(engine: Engine) -> list[APIRoute]:

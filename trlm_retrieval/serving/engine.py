@@ -56,7 +56,9 @@ class Engine:
             name: search_settings(name, settings.index, settings.model, settings.candidates)
             for name in ("retrieval", "cited_rag")
         }
-        self.model: str = plans["retrieval"]["components"]["ranker"]["init_parameters"]["model"]
+        ranker = plans["retrieval"]["components"]["ranker"]["init_parameters"]
+        ranker["states_megabytes"] = settings.states_megabytes
+        self.model: str = ranker["model"]
         lm = TimeReversedLM.from_pretrained(self.model)
         self.retrieval, self.cited_rag = (Pipeline.from_dict(plan) for plan in plans.values())
         self.rerank_ranker = TRLMRanker(self.model, first_stage_weight=0.0)

@@ -1,15 +1,16 @@
 """Prometheus metrics of one server."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
-    """Requests by route and status, their seconds, and the places taken at the gate."""
+    """Requests by route and status, their seconds, the places taken at the gate, and memory."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.requests = Counter(
             "trlm_requests",
             "Requests answered.",

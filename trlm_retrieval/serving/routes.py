@@ -35,7 +35,7 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
                 document = request.documents[hit.index]
                 if isinstance(document, str):
                     document = RerankDocument(text=document)
-                hit.document = document.model_dump()
+                hit.document = document
         return found
 
     @routes.post("/explain", tags=["pipelines"], response_class=HTMLResponse)

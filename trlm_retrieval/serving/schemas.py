@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 
 def _not_blank(text: str) -> str:
@@ -81,9 +81,7 @@ class CitedAnswer(BaseModel):
 
 
 class RerankDocument(BaseModel):
-    """A document as an object; other fields are returned as they came."""
-
-    model_config = ConfigDict(extra="allow")
+    """A document as an object; fields not named here are ignored."""
 
     text: str
 
@@ -112,7 +110,7 @@ class RerankHit(BaseModel):
         "the document gives the query's tokens, 0 to 1."
     )
     log_likelihood: float = Field(description="log P(query | document), in nats.")
-    document: dict[str, Any] | None = None
+    document: RerankDocument | None = None
 
 
 class RerankResult(BaseModel):

@@ -11,6 +11,7 @@ class ServingSettings:
     :ivar index: folder of the passage index.
     :ivar model: what ranks and attributes; None leaves what the pipelines say.
     :ivar candidates: passages that each first stage finds, and that are reranked.
+    :ivar states_megabytes: memory for passage states, all endpoints together; 0 keeps none.
     :ivar workers: requests that the models work on at the same time.
     :ivar queue: requests that may wait for a worker; one more is answered 503.
     :ivar timeout: the most seconds that a request waits for a worker, and that it then takes.
@@ -23,6 +24,7 @@ class ServingSettings:
     index: Path
     model: str | None = None
     candidates: int = 20
+    states_megabytes: int = 2048
     workers: int = 1
     queue: int = 32
     timeout: float = 60.0
@@ -34,7 +36,8 @@ class ServingSettings:
         for name in ("candidates", "workers", "timeout", "max_documents", "max_body"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        if self.queue < 0:
-            raise ValueError(f"queue must not be negative, not {self.queue}")
+        for name in ("states_megabytes", "queue"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, not {getattr(self, name)}")
         if self.api_key is not None and not self.api_key.strip():
             raise ValueError("api_key must not be blank; unset TRLM_API_KEY to serve without a key")
