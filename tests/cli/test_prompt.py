@@ -61,3 +61,33 @@ def test_bad_input(run, tmp_path):
     assert "holds no prompt" in run("prompt", "infer", "text.txt", "--candidates", "empty.txt").err
     assert run("prompt", "infer", "none.txt").code == 2
     assert run("prompt", "tokens", "--examined", 0).code == 2
+
+
+def test_search_for_a_hostile_passage(run, files, tiny_lm_folder):
+    arguments = ["prompt", "search", "--passage", files[0], "--length", 3, "--steps", 2]
+    arguments += ["--model", tiny_lm_folder]
+    outcome = run(*arguments, "--query", "what exits", "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert found["log_likelihood_after"] > found["log_likelihood_before"]
+    assert "least fluent after" in run(*arguments, "--query", "what exits").out
+
+
+def test_search_for_words_in_a_prompt(run, tmp_path, tiny_lm_folder):
+    rows = [{"query": f"question {i}", "passage": f"passage {i}"} for i in range(3)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = ["prompt", "search", "--pairs", "pairs.jsonl", "--most", 2, "--steps", 2]
+    found = json.loads(run(*arguments, "--model", tiny_lm_folder, "--json").out)
+    assert found["words"] in found["prompt"]
+    lm = TimeReversedLM.from_pretrained(tiny_lm_folder)
+    given = [(row["query"], row["passage"]) for row in rows[:2]]
+    mean = sum(one.sum for one in lm.score(given)) / 2
+    assert found["log_likelihood_without"] == pytest.approx(mean, abs=1e-3)
+
+
+def test_search_bad_input(run, tmp_path, files):
+    (tmp_path / "pairs.jsonl").write_text('{"query": "q"}')
+    assert "needs query and passage" in run("prompt", "search", "--pairs", "pairs.jsonl").err
+    assert "--query and --passage" in run("prompt", "search", "--query", "q").err
+    both = ["--query", "q", "--passage", files[0], "--pairs", "pairs.jsonl"]
+    assert run("prompt", "search", *both).code == 2

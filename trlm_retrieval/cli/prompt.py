@@ -1,8 +1,8 @@
-"""`trlm prompt`: which prompt led to some outputs, and which tokens a model hardly learned."""
+"""`trlm prompt`: prompts behind outputs, prompts that raise scores, tokens hardly learned."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -11,7 +11,7 @@ from rich.text import Text
 from trlm_retrieval.cli._terminal import JsonOption, count, err, out, print_json, working
 
 app = typer.Typer(
-    help="Find the prompt behind some outputs, and what a model hardly learned.",
+    help="Prompts behind outputs, words that raise scores, tokens that a model hardly learned.",
     no_args_is_help=True,
 )
 
@@ -145,6 +145,105 @@ def tokens(
         out.print(f"{share:.1%} of the text's tokens are among them")
         if share > _MUCH:
             err.print("note: the likelihood of such a text means little", style="yellow")
+
+
+@app.command()
+def search(
+    query: Annotated[
+        str | None, typer.Option("--query", "-q", help="A question, for a hostile passage.")
+    ] = None,
+    passage: Annotated[
+        Path | None,
+        typer.Option(help="Text file with that passage.", metavar="FILE", dir_okay=False),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Or JSON lines with query and passage: find words for the scoring prompt.",
+            metavar="FILE",
+            dir_okay=False,
+        ),
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="Pairs taken of that file.")] = 8,
+    length: Annotated[int, typer.Option(min=1, help="Tokens to find.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 20,
+    model: ModelOption = "smollm2-135m",
+    seed: Annotated[int, typer.Option(help="Seed of the exchanges that are tried.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Search words that make queries likely: what a hostile passage could add, or a prompt gain.
+
+    For a passage, tells how far its score for the question rises, with and without the prior, and
+    how fluent it still is. For pairs, the words stand in the scoring prompt, next to the passage.
+
+    Examples:
+
+    * `trlm prompt search --query "who wrote it" --passage passage.txt`
+
+    * `trlm prompt search --pairs pairs.jsonl`
+    """
+    if bool(pairs) == bool(query and passage) or (pairs and (query or passage)):
+        raise typer.BadParameter("give --query and --passage, or --pairs")
+    content = _read(passage) if passage else ""
+    if passage and not content.strip():
+        raise typer.BadParameter(f"{passage} is empty", param_hint="--passage")
+    given = _pairs(pairs)[:most] if pairs else []
+    with working("Loading"):
+        from trlm_retrieval.lm import TimeReversedLM
+        from trlm_retrieval.progress import progress_bar
+        from trlm_retrieval.prompts import search as searching
+
+        lm = TimeReversedLM.from_pretrained(model)
+    with progress_bar("Searching", steps) as advance:
+        if given:
+            template = lm.template()
+            slots = searching.prompt_slots(lm, given, template)
+            found = searching.search(lm, slots, length, steps, seed=seed, progress=advance)
+            words = searching.with_words(template, found.text)
+            scores = {
+                "without": [one.sum for one in lm.score(given, template, max_passage_tokens=384)],
+                "with": [one.sum for one in lm.score(given, words, max_passage_tokens=384)],
+            }
+            facts: dict[str, Any] = {"words": found.text, "prompt": words.context} | {
+                f"log_likelihood_{name}": sum(values) / len(values)
+                for name, values in scores.items()
+            }
+        else:
+            hostile = searching.strengthen(
+                lm, str(query), content, length, steps, seed, progress=advance
+            )
+            facts = {
+                "addition": hostile.addition,
+                "log_likelihood_before": hostile.before.sum,
+                "log_likelihood_after": hostile.after.sum,
+                "gain_before": hostile.before.gain,
+                "gain_after": hostile.after.gain,
+                "least_fluent_before": hostile.fluency_before,
+                "least_fluent_after": hostile.fluency_after,
+            }
+    if as_json:
+        print_json(facts)
+        return
+    table = Table(box=None, show_header=False)
+    for name, value in facts.items():
+        shown = repr(value) if isinstance(value, str) else f"{value:.2f} nats"
+        table.add_row(name.replace("_", " "), Text(shown))
+    out.print(table)
+
+
+def _pairs(path: Path) -> list[tuple[str, str]]:
+    from trlm_retrieval.errors import DataError
+    from trlm_retrieval.text_files import read_json_lines
+
+    pairs = []
+    for number, row in read_json_lines(path):
+        pair = row.get("query"), row.get("passage")
+        if not all(isinstance(text, str) and text.strip() for text in pair):
+            raise DataError(f"{path}, line {number}: needs query and passage, as text")
+        pairs.append((str(pair[0]), str(pair[1])))
+    if not pairs:
+        raise DataError(f"{path} holds no pair")
+    return pairs
 
 
 def _read(path: Path) -> str:
