@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -69,3 +70,21 @@ def test_a_missing_index_is_told_on_one_line(tmp_path, capsys):
     assert run_cli(["serve", "--index", str(tmp_path / "nowhere")]) == 2
     printed = capsys.readouterr().err
     assert "nowhere" in printed and len(printed.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_server_that_was_killed_serves_the_same_again(serve):
+    many = {"query": QUERY, "documents": [f"number {i} of the texts" for i in range(900)]}
+    answers = []
+    for number in range(3):
+        served = serve()
+        asked = httpx.post(f"{served.url}/retrieval/run", json={"query": QUERY})
+        answers.append(asked.json()["result"])
+        with ThreadPoolExecutor(1) as other:
+            asking = other.submit(httpx.post, f"{served.url}/v1/rerank", json=many, timeout=30)
+            time.sleep(0.1 * number)
+            served.process.kill()
+            served.process.wait()
+            with pytest.raises(httpx.TransportError):
+                asking.result()
+    assert answers[0]["passages"] and answers == [answers[0]] * 3

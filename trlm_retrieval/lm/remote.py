@@ -290,8 +290,8 @@ class RemoteLM(PairScorer):
             raise RemoteError(f"{self.base_url} refuses the key ({_said(response)}); see api_key")
         if response.status_code != 200:
             raise RemoteError(
-                f"{self.base_url} refuses to score ({_said(response)}); if that is because it gives "
-                f"no log-probabilities for the tokens of a prompt: {_REMEDY}"
+                f"{self.base_url} refuses to score ({_said(response)}); if that is because it "
+                f"gives no log-probabilities for the tokens of a prompt: {_REMEDY}"
             )
         try:
             return response.json()
