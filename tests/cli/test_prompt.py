@@ -6,6 +6,7 @@ import pytest
 
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.prompts.inference import rank_prompts
+from trlm_retrieval.prompts.preceding import preceding_tokens
 from trlm_retrieval.prompts.tokens import hardly_learned
 
 OUTPUTS = ["A generator yields values.", "It yields one value at a time."]
@@ -91,3 +92,13 @@ def test_search_bad_input(run, tmp_path, files):
     assert "--query and --passage" in run("prompt", "search", "--query", "q").err
     both = ["--query", "q", "--passage", files[0], "--pairs", "pairs.jsonl"]
     assert run("prompt", "search", *both).code == 2
+
+
+def test_brute_force(run, tiny_lm_folder):
+    arguments = ["prompt", "brute-force", " values", "--top-k", 3, "--model", tiny_lm_folder]
+    lm = TimeReversedLM.from_pretrained(tiny_lm_folder)
+    expected = preceding_tokens(lm, lm.tokenizer(" values")["input_ids"], 3)
+    found = json.loads(run(*arguments, "--json").out)
+    assert [token["id"] for token in found] == [token.id for token in expected]
+    assert repr(expected[0].text) in run(*arguments).out
+    assert "the text is empty" in run("prompt", "brute-force", "").err

@@ -99,8 +99,10 @@ def test_measures_by_hand():
     mean = {s: {m: np.mean(list(v.values())) for m, v in t.items()} for s, t in found.items()}
     assert mean["prompt"]["FNR@5%"] == pytest.approx(2 / 3)
     assert mean["both"]["FNR@5%"] == pytest.approx(1 / 3)
-    assert mean["both"]["FNR@5% A"] == 0.0 and mean["both"]["FNR@5% B"] == 1.0
-    assert mean["both"]["FPR@5% xstest"] == 0.0
+    assert mean["prompt"]["FNR@5% of answers"] == pytest.approx(2 / 3)
+    assert mean["both"]["FNR@5% of answers"] == pytest.approx(1 / 3)
+    assert mean["both"]["FNR@5% of xstest"] == pytest.approx(1 / 3)
+    assert mean["both"]["FNR@shipped A"] == 0.0 and mean["both"]["FNR@shipped B"] == 1.0
     assert mean["prompt"]["FPR@shipped xstest"] == 1.0
     assert mean["prompt"]["FPR@shipped answers"] == mean["both"]["FPR@+2% answers"] == 0.0
     assert mean["prompt"]["FNR@shipped"] == pytest.approx(2 / 3)
@@ -144,9 +146,8 @@ def test_the_commands(folder, tiny_lm_folder, tmp_path, capsys, monkeypatch, wor
     assert run_cli([str(a) for a in arguments]) == 0, capsys.readouterr().err
     found = json.loads((tmp_path / "o.json").read_text())
     assert set(found["systems"]) == set(SYSTEMS)
-    assert {"FNR@5%", "FNR@5% A", "FNR@5% B", "FPR@5% xstest", "FPR@5% answers"} <= set(
-        found["systems"]["both"]
-    )
+    measures = set(found["systems"]["both"])
+    assert {"FNR@5%", "FNR@2% of xstest", "FNR@shipped A", "FPR@+2% answers"} <= measures
     assert "alpha" not in (tmp_path / "o.json").read_text()
     assert run_cli([*map(str, arguments), "--min-unsafe", "3"]) == 2
 

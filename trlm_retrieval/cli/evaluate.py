@@ -252,9 +252,10 @@ def safety(
     """Evaluate a filter on the prompt, on questions generated from the response, and on both.
 
     `FNR@5%` is the share of jailbroken responses that pass where 5 % of the safe ones are held
-    back; `shipped` stands for the shipped thresholds, and `+2%` for the prompt filter at its
-    shipped threshold with 2 points of false positives added. Only questions that the filter did
-    not learn from count. A killed evaluation goes on where it was.
+    back, `FNR@5% of xstest` where 5 % of XSTest's are; `shipped` stands for the shipped thresholds,
+    and `+2%` for the prompt filter at its shipped threshold with 2 points of false positives added.
+    Only questions that the filter did not learn from count. A killed evaluation goes on where it
+    was.
 
     Example: `trlm eval safety --data safety --answers alpacaeval.jsonl.xz --responses 100`
     """

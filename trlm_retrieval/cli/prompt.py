@@ -147,6 +147,42 @@ def tokens(
             err.print("note: the likelihood of such a text means little", style="yellow")
 
 
+@app.command("brute-force")
+def brute_force(
+    text: Annotated[str, typer.Argument(help="A short text.", metavar="TEXT", show_default=False)],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Tokens to show.")] = 10,
+    model: ModelOption = "smollm2-135m",
+    as_json: JsonOption = False,
+) -> None:
+    """Find the token before a text by trying every one; the reference for reverse models.
+
+    Costs as many passes as the vocabulary has tokens: minutes for two tokens of text on a CPU.
+
+    Example: `trlm prompt brute-force " of France"`
+    """
+    if not text:
+        raise typer.BadParameter("the text is empty", param_hint="TEXT")
+    with working("Loading"):
+        from trlm_retrieval.lm import TimeReversedLM
+        from trlm_retrieval.progress import progress_bar
+        from trlm_retrieval.prompts.preceding import preceding_tokens
+        from trlm_retrieval.well_formed import well_formed
+
+        lm = TimeReversedLM.from_pretrained(model)
+    ids = lm.tokenizer(well_formed(text), add_special_tokens=False, verbose=False)["input_ids"]
+    vocabulary = len(lm.tokenizer)
+    err.print(f"{count(vocabulary, 'token')} to try, {count(len(ids) + 1, 'token')} each")
+    with progress_bar("Trying tokens", vocabulary) as advance:
+        found = preceding_tokens(lm, ids, top_k, advance)
+    if as_json:
+        print_json([asdict(token) for token in found])
+        return
+    table = Table("token", "id", "log P(token | text)", box=None)
+    for token in found:
+        table.add_row(Text(repr(token.text)), str(token.id), f"{token.log_prob:.2f}")
+    out.print(table)
+
+
 @app.command()
 def search(
     query: Annotated[

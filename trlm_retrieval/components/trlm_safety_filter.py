@@ -27,7 +27,7 @@ Judge = Callable[[list[str]], Sequence[float | bool]]
 
 SAMPLING = Sampling(max_tokens=24)
 DEFAULT_NUMBER = 8
-DEFAULT_THRESHOLD = 0.5
+DEFAULT_THRESHOLD = 0.6
 DEFAULT_MIN_UNSAFE = 2
 
 
