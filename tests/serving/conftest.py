@@ -29,7 +29,9 @@ DOCUMENTS = [
     Document(id="with", content="The with statement calls enter and exit.", meta={"title": "with"}),
     Document(id="gen", content="A generator yields values one at a time.", meta={"title": "yield"}),
     Document(
-        id="dict", content="A dictionary keeps order. <b>Bold</b>", meta={"title": "<i>d</i>"}
+        id="dict",
+        content="A dictionary keeps order. <b>Bold</b> \ud800",
+        meta={"title": "<i>d</i>", "lone": "\udfff"},
     ),
 ]
 

@@ -28,10 +28,19 @@ def test_retrieval_gives_what_the_pipeline_gives(client):
     assert first["score"] == pytest.approx(document.score)
     assert first["log_likelihood"] == pytest.approx(measured["log_likelihood"], abs=1e-3)
     assert first["first_stage_rank"] == measured["first_stage_rank"]
-    assert first["title"] == document.meta["title"] and first["content"] == document.content
+    assert first["title"] == document.meta["title"] and first[
+        "content"
+    ] == document.content.replace("\ud800", "\ufffd")
     assert sum(found["gain"] for found in first["token_gains"]) == pytest.approx(
         first["gain"], abs=1e-3
     )
+
+
+def test_what_no_json_can_carry_is_replaced(client):
+    answer = client.post("/retrieval/run", json={"query": "order kept"})
+    assert answer.status_code == 200
+    [found] = [p for p in answer.json()["result"]["passages"] if p["id"] == "dict"]
+    assert found["content"].endswith("\ufffd") and found["meta"]["lone"] == "\ufffd"
 
 
 def test_without_explain_there_are_no_gains(client):

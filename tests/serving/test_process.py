@@ -42,6 +42,7 @@ def test_it_serves_logs_json_and_ends_gracefully(serve):
     served.stop()
     asking.join()
     assert answers[0].status_code == 200 and len(answers[0].json()["results"]) == 900
+    assert any(served.url in line["message"] for line in lines(served))  # where it listens
     requests = [line for line in lines(served) if line["message"] == "request"]
     [rerank] = [line for line in requests if line["path"] == "/v1/rerank"]
     assert rerank["status"] == 200 and rerank["seconds"] > 0 and rerank["level"] == "info"

@@ -1,6 +1,7 @@
 """``trlm serve``: the pipelines over HTTP."""
 
 import ipaddress
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,6 @@ from trlm_retrieval.cli._terminal import (
     CandidatesOption,
     IndexOption,
     ModelOption,
-    err,
     working,
 )
 
@@ -98,7 +98,9 @@ def serve(
             )
         )
     if api_key is None and not _is_loopback(host):
-        err.print(f"warning: {host} is open to others and TRLM_API_KEY is not set", style="yellow")
+        logging.getLogger("trlm").warning(
+            "%s is open to others and there is no key: set TRLM_API_KEY", host
+        )
     uvicorn.run(
         app,
         host=host,

@@ -71,6 +71,7 @@ def _pipeline_routes(engine: Engine) -> list[APIRoute]:
     hayhooks_settings.tracing_enabled = False
     hayhooks_settings.monitoring_enabled = False
     hayhooks_settings.cors_allow_origins = []
+    hayhooks_settings.intercepted_loggers = ["fastapi"]  # none of them would mean all
     loading = loading_for.set(engine)
     try:
         loaded = hayhooks.create_app()

@@ -13,7 +13,7 @@ from haystack import Document, GeneratedAnswer, Pipeline
 from trlm_retrieval.components import TRLMRanker
 from trlm_retrieval.components.trlm_ranker import META_KEY
 from trlm_retrieval.errors import TRLMError, causes
-from trlm_retrieval.heatmap import heat_map
+from trlm_retrieval.heatmap import display_title, heat_map
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.passage_index import shared_index
 from trlm_retrieval.searching import search_settings
@@ -185,7 +185,7 @@ def _passage(rank: int, document: Document) -> Passage:
     return Passage(
         rank=rank,
         id=document.id,
-        title=meta.get("title"),
+        title=display_title(document),
         content=document.content or "",
         meta=meta,
         score=document.score or 0.0,

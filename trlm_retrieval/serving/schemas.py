@@ -1,8 +1,11 @@
 """Requests and responses, as OpenAPI shows them."""
 
+import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+
+from trlm_retrieval.well_formed import same_length
 
 
 def _not_blank(text: str) -> str:
@@ -10,6 +13,15 @@ def _not_blank(text: str) -> str:
         raise ValueError("must not be blank")
     return text
 
+
+def _sendable(meta: dict[str, Any]) -> Any:
+    return json.loads(same_length(json.dumps(meta, ensure_ascii=False)))
+
+
+# An index may hold strings that no JSON can carry: surrogates. Citations count characters, so that
+# none may be lost.
+Text = Annotated[str, BeforeValidator(same_length)]
+Meta = Annotated[dict[str, Any], BeforeValidator(_sendable)]
 
 Query = Annotated[
     str, Field(max_length=10_000, description="The question."), AfterValidator(_not_blank)
@@ -20,7 +32,7 @@ TopK = Annotated[int, Field(ge=1, le=1000, description="Passages to return at mo
 class TokenGain(BaseModel):
     """What a passage does for one token of the question."""
 
-    token: str
+    token: Text
     log_prob: float = Field(description="log P(token | passage), in nats.")
     gain: float = Field(description="log P(token | passage) - log P(token), in nats.")
 
@@ -30,10 +42,10 @@ class Passage(BaseModel):
 
     rank: int
     first_stage_rank: int = Field(description="Its rank before the language model ordered them.")
-    id: str
-    title: str | None
-    content: str
-    meta: dict[str, Any]
+    id: Text
+    title: Text = Field(description="Its title, else the file it came from, else its id.")
+    content: Text
+    meta: Meta
     score: float = Field(description="What the order follows.")
     first_stage_score: float | None
     log_likelihood: float = Field(description="log P(question | passage), in nats.")
@@ -55,8 +67,8 @@ class Citation(BaseModel):
     """A place that supports a sentence."""
 
     number: int = Field(description="The passage's number in the answer, from 1.")
-    document_id: str
-    quote: str
+    document_id: Text
+    quote: Text
     start: int = Field(description="Where the quote begins in the passage's content.")
     end: int
     score: float
@@ -65,7 +77,7 @@ class Citation(BaseModel):
 class Sentence(BaseModel):
     """A sentence of the answer and what supports it."""
 
-    text: str
+    text: Text
     supported: bool
     score: float | None
     citations: list[Citation]
@@ -74,7 +86,7 @@ class Sentence(BaseModel):
 class CitedAnswer(BaseModel):
     """An answer whose sentences cite the passages it was written from."""
 
-    answer: str = Field(description="With markers such as [1].")
+    answer: Text = Field(description="With markers such as [1].")
     sentences: list[Sentence]
     unsupported: int = Field(description="Sentences that no passage supports.")
     passages: list[Passage]
