@@ -2,7 +2,7 @@
 
 import pytest
 from haystack import Pipeline
-from haystack.dataclasses import ChatMessage
+from haystack.dataclasses import ChatMessage, TextContent
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.components import LocalChatGenerator, QuestionFilter, TRLMSafetyFilter
@@ -70,7 +70,7 @@ def test_thresholds(tiny_lm):
     assert run() == "prompt"
     assert run(threshold=0.61) == "safe"
     assert run(threshold=0.7, question_threshold=0.6) == "questions"
-    assert run(threshold=0.7, question_threshold=0.6, number=0, min_unsafe=1) == "safe"
+    assert run(threshold=0.7, question_threshold=0.6, number=0) == "safe"
 
 
 def raising(texts):
@@ -145,12 +145,18 @@ async def test_messages_and_async(tiny_lm):
     inner = safety(tiny_lm, harmless)
     found = inner.run("hi", messages)
     assert found["replies"] == messages
+    [both] = inner.run("hi", [ChatMessage.from_assistant("\n".join(REPLIES))])["decisions"]
+    parts = ChatMessage(messages[0].role, [TextContent(reply) for reply in REPLIES])
+    assert inner.run("hi", [parts])["decisions"] == [both]
     assert await inner.run_async("hi", messages) == found
 
 
 def test_bad_input(tiny_lm):
     for settings in ({"number": -1}, {"min_unsafe": 0}, {"min_unsafe": 5}, {"max_part_tokens": 0}):
         with pytest.raises(ValueError, match="must"):
+            safety(tiny_lm, harmless, **settings)
+    for settings in ({"threshold": float("nan")}, {"question_threshold": 1.5}):
+        with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
             safety(tiny_lm, harmless, **settings)
     with pytest.raises(ValueError, match="inner must be"):
         safety(tiny_lm, "a name")

@@ -164,7 +164,7 @@ class TRLMQueryGenerator:
         if number <= 0:
             raise ValueError(f"number must be positive, not {number}")
         texts = [passage_text(doc, self.meta_fields_to_embed) for doc in documents or []]
-        texts += [(r.text or "") if isinstance(r, ChatMessage) else r for r in replies or []]
+        texts += ["\n".join(r.texts) if isinstance(r, ChatMessage) else r for r in replies or []]
         found = self._generate(texts, number)
         queries = [[query.text for query in written] for written in found]
         return {

@@ -64,7 +64,8 @@ class TRLMSafetyFilter:
     12 of *Time-Reversal Provides Unsupervised Feedback to LLMs* (arXiv 2412.02626). Nothing passes
     because of a failure: where the inner filter or the generation fails, the reply is blocked.
 
-    A long reply is read to its end, in parts, each with questions of its own.
+    A long reply is read to its end, in parts, each with questions of its own. Only text is judged:
+    a message without any, such as a tool call, passes if the query does.
 
     Usage:
 
@@ -112,7 +113,10 @@ class TRLMSafetyFilter:
         """
         if number < 0:
             raise ValueError(f"number must not be negative, not {number}")
-        if not 1 <= min_unsafe <= max(number, 1):
+        for name, value in (("threshold", threshold), ("question_threshold", question_threshold)):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in 0..1, not {value}")
+        if min_unsafe < 1 or (number and min_unsafe > number):
             raise ValueError(f"min_unsafe must lie in 1..number, not {min_unsafe}")
         if max_part_tokens <= 0:
             raise ValueError(f"max_part_tokens must be positive, not {max_part_tokens}")
@@ -193,7 +197,7 @@ class TRLMSafetyFilter:
         """
         self.warm_up()
         decisions = self._decide(
-            query, [(r.text or "") if isinstance(r, ChatMessage) else r for r in replies]
+            query, ["\n".join(r.texts) if isinstance(r, ChatMessage) else r for r in replies]
         )
         sides: dict[bool, list[Any]] = {False: [], True: []}
         for reply, decision in zip(replies, decisions, strict=True):
