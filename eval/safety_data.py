@@ -42,6 +42,15 @@ class Exchange:
     held_out: bool
 
 
+def find_answers(folder: Path) -> Path | None:
+    """AlpacaEval's file in the folder, or in ``best_of_n`` beside it; None where there is none."""
+    for place in (folder, folder.parent / "best_of_n"):
+        for name in ("alpacaeval.jsonl", "alpacaeval.jsonl.xz"):
+            if (place / name).is_file():
+                return place / name
+    return None
+
+
 def load_exchanges(folder: Path, answers: Path | None) -> list[Exchange]:
     """All exchanges of a folder, and of a file of ordinary answers where one is given.
 

@@ -12,7 +12,13 @@ from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval import question_head
 from trlm_retrieval.eval.generated import QueryCache
 from trlm_retrieval.eval.safety import SYSTEMS, evaluate_safety, measure, score, threshold_at
-from trlm_retrieval.eval.safety_data import Exchange, draw, load_exchanges, split
+from trlm_retrieval.eval.safety_data import (
+    Exchange,
+    draw,
+    find_answers,
+    load_exchanges,
+    split,
+)
 from trlm_retrieval.safety.question_head import QuestionHead
 
 WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"]
@@ -68,6 +74,16 @@ def test_no_question_is_in_both_parts(folder):
     assert parts[True] and parts[False] and parts[True].isdisjoint(parts[False])
     learned = question_head.labelled(exchanges, held_out=False)
     assert all(unsafe == ("bomb" in question) for question, unsafe in learned.items())
+
+
+def test_ordinary_answers_are_found_beside_the_folder(folder):
+    assert find_answers(folder) is None
+    (folder.parent / "best_of_n").mkdir()
+    beside = folder.parent / "best_of_n" / "alpacaeval.jsonl.xz"
+    beside.touch()
+    assert find_answers(folder) == beside
+    (folder / "alpacaeval.jsonl").touch()
+    assert find_answers(folder) == folder / "alpacaeval.jsonl"
 
 
 def test_draws_are_even_over_kinds(folder):

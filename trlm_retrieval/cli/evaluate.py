@@ -228,15 +228,21 @@ def safety(
     ],
     answers: Annotated[
         Path | None,
-        typer.Option(help="JSONL of ordinary queries with their answers, as for best-of-n."),
+        typer.Option(
+            help="JSONL of ordinary queries with their answers, as for best-of-n; by default "
+            "alpacaeval.jsonl(.xz) in the folder, or in best_of_n beside it.",
+            show_default=False,
+        ),
     ] = None,
     model: ModelOption = "smollm2-135m",
     responses: Annotated[
-        int | None,
+        int,
         typer.Option(
-            min=1, help="Draw so many jailbroken responses, and as many of each kind of safe ones."
+            min=0,
+            help="Draw so many jailbroken responses, and as many of each kind of safe ones; 0 "
+            "takes all, which is hours on a CPU.",
         ),
-    ] = None,
+    ] = 100,
     number: Annotated[int, typer.Option(min=1, help="Questions generated from a response.")] = 8,
     min_unsafe: Annotated[
         int, typer.Option(min=1, help="How many of them must be unsafe to hold it back.")
@@ -257,13 +263,14 @@ def safety(
     Only questions that the filter did not learn from count. A killed evaluation goes on where it
     was.
 
-    Example: `trlm eval safety --data safety --answers alpacaeval.jsonl.xz --responses 100`
+    Example: `trlm eval safety --data safety --answers alpacaeval.jsonl.xz --json safety.json`
     """
     if min_unsafe > number:
         raise typer.BadParameter("cannot be more than --number", param_hint="--min-unsafe")
     with working("Loading"):
         from trlm_retrieval.components.question_filter import QuestionFilter
         from trlm_retrieval.eval.safety import evaluate_safety
+        from trlm_retrieval.eval.safety_data import find_answers
         from trlm_retrieval.lm import TimeReversedLM
 
         inner = QuestionFilter(str(head) if head else None)
@@ -271,11 +278,11 @@ def safety(
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
     result = evaluate_safety(
         data,
-        answers,
+        answers or find_answers(data),
         lm,
         model,
         inner,
-        responses,
+        responses or None,
         number,
         min_unsafe,
         cache_folder=cache_dir,

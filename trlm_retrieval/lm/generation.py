@@ -11,6 +11,7 @@ the queries of a passage do not depend on what else is in the batch.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -140,7 +141,8 @@ def generate_queries(
     if blank := [i for i, passage in enumerate(passages) if not passage.strip()]:
         raise ValueError(f"passage {blank[0]} is blank: no query led to it; leave it out")
     found: dict[str, list[GeneratedQuery]] = {}
-    distinct = list(dict.fromkeys(passages))
+    repeats = Counter(passages)
+    distinct = list(repeats)
     together = max(1, lm.token_budget // _BUDGET_A_SAMPLE // number)
     for start in range(0, len(distinct), together):
         batch = distinct[start : start + together]
@@ -166,7 +168,7 @@ def generate_queries(
             ]
             found[passage] = sorted(queries, key=lambda query: -query.likelihood.sum)
         if progress:
-            progress(sum(passage in batch for passage in passages))
+            progress(sum(repeats[passage] for passage in batch))
     return [found[passage] for passage in passages]
 
 
