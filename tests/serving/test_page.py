@@ -30,6 +30,7 @@ def page(browser):
     context = browser.new_context()
     context.route(lambda url: "127.0.0.1" not in url, lambda route: route.abort())
     page, errors = context.new_page(), []
+    page.set_viewport_size({"width": 1000, "height": 500})
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.set_default_timeout(20_000)
     yield page
@@ -52,11 +53,12 @@ def test_a_question_its_passages_and_their_heat_map(page, base_url):
     # What a passage holds is shown, not obeyed.
     expect(page.locator("#after")).to_contain_text("<b>Bold</b>")
     expect(page.locator("#after")).to_contain_text("<i>d</i>")
-    title = after.first.locator(".title").inner_text()
-    after.first.get_by_role("button").click()
+    title = after.last.locator(".title").inner_text()
+    after.last.get_by_role("button").click()
     heat_map = page.frame_locator("#map")
     expect(heat_map.get_by_role("heading", level=1)).to_have_text(QUERY)
-    expect(heat_map.locator("article").first).to_contain_text(title)
+    expect(heat_map.locator("#p3")).to_contain_text(title)
+    expect(heat_map.locator("#p3")).to_be_in_viewport()
     assert heat_map.locator(".tokens span").count() > 5
     page.get_by_role("button", name="Close").click()
     expect(page.locator("#reason")).not_to_be_visible()

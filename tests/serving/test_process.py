@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,24 @@ def test_a_missing_index_is_told_on_one_line(tmp_path, capsys):
     assert run_cli(["serve", "--index", str(tmp_path / "nowhere")]) == 2
     printed = capsys.readouterr().err
     assert "nowhere" in printed and len(printed.splitlines()) == 1
+
+
+def test_without_the_extra_the_remedy_is_told(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "hayhooks", None)
+    assert run_cli(["serve"]) == 2
+    assert "pip install 'trlm-retrieval[serve]'" in capsys.readouterr().err
+
+
+def test_an_open_address_without_a_key_is_warned_of(
+    monkeypatch, served_index, tiny_lm_folder, caplog
+):
+    monkeypatch.setattr("uvicorn.run", lambda *given, **named: None)
+    monkeypatch.setattr("trlm_retrieval.serving.logs.log_as_json", lambda: None)
+    options = ["--index", str(served_index), "--model", str(tiny_lm_folder)]
+    assert run_cli(["serve", *options]) == 0
+    assert "no key" not in caplog.text
+    assert run_cli(["serve", *options, "--host", "0.0.0.0"]) == 0
+    assert "0.0.0.0 is open to others and there is no key" in caplog.text
 
 
 @pytest.mark.slow
