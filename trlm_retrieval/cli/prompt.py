@@ -200,7 +200,7 @@ def search(
             dir_okay=False,
         ),
     ] = None,
-    most: Annotated[int, typer.Option(min=1, help="Pairs taken of that file.")] = 8,
+    most: Annotated[int, typer.Option(min=1, help="Pairs taken of that file.")] = 4,
     length: Annotated[int, typer.Option(min=1, help="Tokens to find.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 20,
     model: ModelOption = "smollm2-135m",
