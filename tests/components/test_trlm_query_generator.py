@@ -47,6 +47,13 @@ def test_replies_and_prompts(tiny_lm):
     assert generator(tiny_lm).run(replies=[" "])["queries"] == [[]]
 
 
+def test_what_is_cut_is_counted(tiny_lm):
+    short, long = "A generator yields values.", "A generator yields values. " * 9
+    found = generator(tiny_lm, max_passage_tokens=30).run(replies=[long, short, ""])
+    [pair] = tiny_lm.encode([("", long)], max_passage_tokens=30)
+    assert found["cut_tokens"] == [pair.cut_tokens, 0, 0] and pair.cut_tokens > 0
+
+
 def test_bm25_finds_documents_by_their_predicted_queries(tmp_path, tiny_lm):
     document = Document(id="a", content="Paris.", meta={"predicted_queries": ["french capital"]})
     other = Document(id="b", content="Berlin.")

@@ -22,6 +22,9 @@ def test_prompts_are_ranked_by_their_mean_gain(tiny_lm):
         assert candidate.gain == pytest.approx(gain, abs=1e-3)
         assert candidate.log_likelihood == pytest.approx(sum(o.sum for o in scored) / 3, abs=1e-3)
         assert candidate.prior == pytest.approx(scored[0].sum - scored[0].gain, abs=1e-3)
+        assert candidate.cut_tokens == 0
+    [cut] = rank_prompts(tiny_lm, ["word " * 300, OUTPUTS[0]], PROMPTS[:1], max_output_tokens=10)
+    assert cut.cut_tokens > 100
     gains = [candidate.gain for candidate in found]
     assert gains == sorted(gains, reverse=True)
 

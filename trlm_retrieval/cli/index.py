@@ -237,6 +237,13 @@ def _expand(passages: Sequence["Document"], number: int, model: str | None) -> l
             max_passage_tokens=DEFAULT_MAX_PASSAGE_TOKENS,
             progress=advance,
         )
+    cut = sum(bool(queries and queries[0].likelihood.cut_tokens) for queries in found)
+    if cut:
+        err.print(
+            f"note: queries for {count(cut, 'long passage')} are written from the first "
+            f"{DEFAULT_MAX_PASSAGE_TOKENS} tokens",
+            style="yellow",
+        )
     return [
         replace(passage, meta=passage.meta | {PREDICTED_QUERIES: [query.text for query in queries]})
         for passage, queries in zip(passages, found, strict=True)

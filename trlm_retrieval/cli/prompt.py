@@ -78,6 +78,11 @@ def infer(
     else:
         with progress_bar("Reading outputs", len(given)) as advance:
             found = infer_prompts(lm, given, number, Sampling(seed=seed), progress=advance)
+    if found and found[0].cut_tokens:
+        err.print(
+            f"note: the last {count(found[0].cut_tokens, 'token')} of long outputs are not read",
+            style="yellow",
+        )
     if as_json:
         print_json([asdict(candidate) for candidate in found[:top_k]])
         return
@@ -236,10 +241,12 @@ def search(
             slots = searching.prompt_slots(lm, given, template)
             found = searching.search(lm, slots, length, steps, seed=seed, progress=advance)
             words = searching.with_words(template, found.text)
+            without = lm.score(given, template, max_passage_tokens=384)
             scores = {
-                "without": [one.sum for one in lm.score(given, template, max_passage_tokens=384)],
+                "without": [one.sum for one in without],
                 "with": [one.sum for one in lm.score(given, words, max_passage_tokens=384)],
             }
+            cut = sum(one.cut_tokens > 0 for one in without)
             facts: dict[str, Any] = {"words": found.text, "prompt": words.context} | {
                 f"log_likelihood_{name}": sum(values) / len(values)
                 for name, values in scores.items()
@@ -257,6 +264,11 @@ def search(
                 "least_fluent_before": hostile.fluency_before,
                 "least_fluent_after": hostile.fluency_after,
             }
+            cut = int(hostile.cut_characters > 0)
+    if cut:
+        err.print(
+            f"note: of {count(cut, 'passage')} only the first 384 tokens are read", style="yellow"
+        )
     if as_json:
         print_json(facts)
         return

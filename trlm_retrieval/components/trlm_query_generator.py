@@ -138,7 +138,10 @@ class TRLMQueryGenerator:
         return default_from_dict(cls, with_device(data))
 
     @component.output_types(
-        documents=list[Document], queries=list[list[str]], log_likelihoods=list[list[float]]
+        documents=list[Document],
+        queries=list[list[str]],
+        log_likelihoods=list[list[float]],
+        cut_tokens=list[int],
     )
     def run(
         self,
@@ -153,7 +156,8 @@ class TRLMQueryGenerator:
         :param replies: Answers whose questions are wanted, instead of documents. An empty one gets
             no query.
         :param number: Overrides the component's own.
-        :returns: `queries` of each text, likeliest first; their `log_likelihoods`, in nats; and
+        :returns: `queries` of each text, likeliest first; their `log_likelihoods`, in nats;
+            `cut_tokens`, how many tokens of each text did not fit and were left out; and
             `documents`, copies with `meta["predicted_queries"]` (empty for replies).
         :raises ValueError: If not exactly one of `documents` and `replies` is given, or `number` is
             not positive.
@@ -174,10 +178,14 @@ class TRLMQueryGenerator:
             ],
             "queries": queries,
             "log_likelihoods": [[query.likelihood.sum for query in written] for written in found],
+            "cut_tokens": [written[0].likelihood.cut_tokens if written else 0 for written in found],
         }
 
     @component.output_types(
-        documents=list[Document], queries=list[list[str]], log_likelihoods=list[list[float]]
+        documents=list[Document],
+        queries=list[list[str]],
+        log_likelihoods=list[list[float]],
+        cut_tokens=list[int],
     )
     async def run_async(
         self,

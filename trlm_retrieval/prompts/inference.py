@@ -26,12 +26,14 @@ class Candidate:
     :ivar gain: log P(prompt | output) - log P(prompt), mean over the outputs, in nats.
     :ivar log_likelihood: log P(prompt | output), mean over the outputs, in nats.
     :ivar prior: log P(prompt), in nats.
+    :ivar cut_tokens: of all outputs together, which were too long to be read whole.
     """
 
     text: str
     gain: float
     log_likelihood: float
     prior: float
+    cut_tokens: int
 
 
 def rank_prompts(
@@ -64,7 +66,8 @@ def rank_prompts(
         scored = found[i :: len(distinct)]
         likelihood = sum(one.sum for one in scored) / len(scored)
         gain = sum(one.gain for one in scored) / len(scored)
-        candidates.append(Candidate(prompt, gain, likelihood, likelihood - gain))
+        cut = sum(one.cut_tokens for one in scored)
+        candidates.append(Candidate(prompt, gain, likelihood, likelihood - gain, cut))
     return sorted(candidates, key=lambda candidate: -candidate.gain)
 
 

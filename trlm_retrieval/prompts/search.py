@@ -64,8 +64,12 @@ def passage_slot(
     """The place where a passage may add to itself: next to the query.
 
     That is the end of the passage for a forward model, its beginning for a reverse one.
+
+    :raises ValueError: if the query is empty.
     """
     [pair] = lm.encode([(query, passage)], template, max_passage_tokens)
+    if not pair.target:
+        raise ValueError("query is empty: there is nothing to make likely")
     before, after = template.context.split("{passage}")
     encode = lm._encoder.encode_prompt
     reverse = template.order == "reverse"
@@ -156,6 +160,7 @@ class Hostile:
     :ivar after: the same given ``passage``.
     :ivar fluency_before: of the passage as it was, see :func:`least_fluent`.
     :ivar fluency_after: of ``passage``.
+    :ivar cut_characters: of the passage, which was too long to be read whole.
     """
 
     addition: str
@@ -164,6 +169,7 @@ class Hostile:
     after: Likelihood
     fluency_before: float
     fluency_after: float
+    cut_characters: int
 
 
 def strengthen(
@@ -184,7 +190,8 @@ def strengthen(
     :param steps: see :func:`search`, as for ``seed`` and ``progress``.
     """
     template = lm.template()
-    passage, _ = leading_tokens(lm.tokenizer, passage, min(_PASSAGE_TOKENS, lm.max_context // 2))
+    most = min(_PASSAGE_TOKENS, lm.max_context // 2)
+    passage, cut = leading_tokens(lm.tokenizer, passage, most)
     slot = passage_slot(lm, query, passage, template)
     found = search(lm, [slot], length, steps, seed=seed, progress=progress)
     changed = with_addition(passage, found.text, template)
@@ -196,6 +203,7 @@ def strengthen(
         after,
         least_fluent(lm, passage),
         least_fluent(lm, changed),
+        cut,
     )
 
 
