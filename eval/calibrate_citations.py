@@ -136,7 +136,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lm = TimeReversedLM.from_pretrained(arguments.model, dtype=arguments.dtype)
     claims, _ = load_claims(arguments.expertqa)
-    answers = load_grounded(arguments.clapnq)
+    answers, _ = load_grounded(arguments.clapnq)
     cache = ScoreCache(arguments.cache_dir / "scores.sqlite")
     scorer = Scorer(lm, cache, SentenceEmbedder(), 512, show_progress=True)
     support = scorer.support("claim", OVERLAP_WEIGHT)

@@ -96,12 +96,14 @@ def load_claims(path: Path) -> tuple[list[Claim], list[str]]:
     ]
 
 
-def load_grounded(path: Path) -> list[Grounded]:
-    """Answers with one source each, cut into sentences.
+def load_grounded(path: Path) -> tuple[list[Grounded], list[str]]:
+    """Answers with one source each, cut into sentences, and warnings.
+
+    A line that selects a sentence that is not there is left out, with a warning.
 
     :raises DataError: if the file is missing, a line is malformed, or nothing is left.
     """
-    found = []
+    found, warnings = [], []
     for number, entry in read_json_lines(path):
         try:
             sentences = tuple(map(_text, entry["sentences"]))
@@ -114,13 +116,14 @@ def load_grounded(path: Path) -> list[Grounded]:
                 f"{path}, line {number}: needs sentences with selected and answer, or with "
                 "evidence and claim"
             ) from error
-        if not sentences or not all(0 <= index < len(sentences) for index in indices):
-            raise DataError(f"{path}, line {number}: selects a sentence that is not there")
+        if not all(0 <= index < len(sentences) for index in indices):
+            warnings.append(f"line {number} selects a sentence that is not there and is left out")
+            continue
         claims = tuple(span.of(answer) for span in sentence_spans(answer))
         found.append(Grounded(str(number), question, claims, sentences, indices))
     if not found:
-        raise DataError(f"{path} holds no line")
-    return found
+        raise DataError(f"{path} holds no line that can be used")
+    return found, warnings
 
 
 def halves(groups: Sequence[str]) -> dict[str, int]:

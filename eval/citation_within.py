@@ -107,11 +107,13 @@ def evaluate_within(
     :raises DataError: if a method is unknown or the file is malformed.
     """
     methods = known(methods or list(METHODS), METHODS)
-    loaded = load_grounded(path)
+    loaded, warnings = load_grounded(path)
     answers = [one for one in loaded if one.selected and one.answer]
     if not answers:
         raise DataError(f"{path} holds no answer with a selected sentence")
     left_out = len(loaded) - len(answers)
+    if left_out:
+        warnings.append(f"{left_out} answers have no selected sentence and are left out")
     kept = draw([one.id for one in answers], number)
     answers = [one for one in answers if one.id in kept]
     found, seconds = run_methods(
@@ -125,7 +127,7 @@ def evaluate_within(
         comparisons(methods),
         seconds,
         {"answers": len(answers), "sentences": sum(len(one.sentences) for one in answers)},
-        [f"{left_out} answers have no selected sentence and are left out"] if left_out else [],
+        warnings,
         "answers",
     )
 

@@ -52,18 +52,24 @@ def test_sentences_of_a_quoting_answer(tmp_path):
 def test_grounded_answers(tmp_path):
     evidence = {"claim": "It calls exit.", "sentences": ["One.", "Two."], "evidence": [1]}
     path = write(tmp_path / "g.jsonl", GROUNDED, evidence)
-    first, second = load_grounded(path)
+    (first, second), _ = load_grounded(path)
     assert first.answer == ("It calls exit.", "It calls enter.")
     assert (first.source, first.selected, first.question) == ("One. Two. Three.", {0, 2}, "with?")
     assert second.answer == ("It calls exit.",) and second.selected == {1}
     assert holds_sentences(path) and not holds_sentences(write(tmp_path / "q.jsonl", QUOTED))
 
 
+def test_a_line_that_selects_what_is_not_there_is_left_out_and_told(tmp_path):
+    path = write(tmp_path / "g.jsonl", {**GROUNDED, "selected": [0, 3]}, GROUNDED)
+    [kept], [warning] = load_grounded(path)
+    assert kept.id == "2" and warning.startswith("line 1 selects a sentence that is not there")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"selected": [3]}, "not there"),
-        ({"sentences": []}, "not there"),
+        ({"selected": [3]}, "no line that can be used"),
+        ({"sentences": []}, "no line that can be used"),
         ({"sentences": [1]}, "line 1"),
         ({"answer": None}, "line 1"),
         ({"selected": "x"}, "line 1"),
