@@ -9,6 +9,8 @@ from trlm_retrieval.errors import DataError
 
 from .result import Result, summarise
 
+_NEEDED = {"data", "measure", "unit", "model", "seconds", "per_query"}
+
 
 def compare_results(files: Sequence[Path], system: str) -> Result:
     """One system of several evaluations, each tested against the file before it.
@@ -48,10 +50,12 @@ def compare_results(files: Sequence[Path], system: str) -> Result:
 def _read(file: Path, system: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        systems = found["per_query"]
-        found["data"], found["measure"], found["unit"], found["model"], found["seconds"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        missing = _NEEDED - set(found)
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{file} is not what `trlm eval … --json` writes ({error})") from error
-    if system not in systems:
-        raise DataError(f"{file} has no system {system!r}; it has {', '.join(systems)}")
+    if missing:
+        raise DataError(f"{file} is not what `trlm eval … --json` writes (no {min(missing)})")
+    if system not in found["per_query"]:
+        there = ", ".join(found["per_query"])
+        raise DataError(f"{file} has no system {system!r}; it has {there}")
     return found

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import ir_measures
 from haystack import Document
 from ir_measures import RR, R, nDCG
 from rich.console import Console
@@ -27,7 +26,7 @@ from trlm_retrieval.progress import progress_bar
 
 from .dataset import RetrievalDataset, load_dataset
 from .generated import QueryCache
-from .measures import PerQuery
+from .measures import PerQuery, values_of
 from .result import Result, summarise
 
 MEASURES = (R @ 5, R @ 10, nDCG @ 10, RR @ 10)
@@ -94,13 +93,10 @@ def _search(documents: Sequence[Document], dataset: RetrievalDataset) -> PerQuer
     with TemporaryDirectory() as folder:
         index = PassageIndex.build(Path(folder) / "index", documents, embedder=None)
         run = {
-            query: {found.id: found.score for found in index.search_bm25(text, top_k=10)}
+            query: {found.id: found.score or 0.0 for found in index.search_bm25(text, top_k=10)}
             for query, text in dataset.queries.items()
         }
-    values: PerQuery = {str(measure): dict.fromkeys(dataset.queries, 0.0) for measure in MEASURES}
-    for metric in ir_measures.iter_calc(MEASURES, dataset.qrels, run):
-        values[str(metric.measure)][metric.query_id] = metric.value
-    return values
+    return values_of(MEASURES, run, dataset.qrels)
 
 
 def main() -> None:

@@ -42,7 +42,11 @@ def per_query(run: Run, qrels: Qrels, depth: int = RECALL_DEPTH) -> PerQuery:
 
     :param depth: documents a query that the run was cut to.
     """
-    wanted = measures(depth)
+    return values_of(measures(depth), run, qrels)
+
+
+def values_of(wanted: Sequence[ir_measures.measures.Measure], run: Run, qrels: Qrels) -> PerQuery:
+    """These measures of each judged query; a query without results counts 0."""
     values: PerQuery = {str(measure): dict.fromkeys(qrels, 0.0) for measure in wanted}
     judged = {query: scores for query, scores in run.items() if query in qrels and scores}
     for metric in ir_measures.iter_calc(list(wanted), qrels, judged):

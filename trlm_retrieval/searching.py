@@ -35,3 +35,13 @@ def search_settings(
     if model_of_states(index / STATES) == parts["ranker"]["model"]:
         parts["ranker"]["states_folder"] = str(index / STATES)
     return settings
+
+
+def search_inputs(query: str, candidates: int, explain: bool) -> dict[str, dict[str, Any]]:
+    """What the pipeline ``retrieval`` is run with, so that it returns all its candidates."""
+    asked = {"query": query}
+    return {
+        "bm25": asked,
+        "dense": asked,
+        "ranker": {"query": query, "explain": explain, "top_k": candidates},
+    }

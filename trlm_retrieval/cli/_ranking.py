@@ -13,7 +13,7 @@ from typing import Any
 from haystack import Document, Pipeline, tracing
 from haystack.tracing.tracer import NullSpan
 
-from trlm_retrieval.searching import search_settings
+from trlm_retrieval.searching import search_inputs, search_settings
 
 _STAGES = {"bm25": "BM25", "dense": "FAISS", "fusion": "fusion", "ranker": "rerank"}
 
@@ -58,13 +58,7 @@ class Searcher:
     def ask(self, query: str, explain: bool = False) -> Ranking:
         """Rank all candidates for a question."""
         with _stopwatch() as seconds:
-            found = self._pipeline.run(
-                {
-                    "bm25": {"query": query},
-                    "dense": {"query": query},
-                    "ranker": {"query": query, "explain": explain, "top_k": self.candidates},
-                }
-            )
+            found = self._pipeline.run(search_inputs(query, self.candidates, explain))
         stages = {label: seconds[name] for name, label in _STAGES.items() if name in seconds}
         return Ranking(query, found["ranker"]["documents"], stages)
 

@@ -110,3 +110,17 @@ def quieten() -> None:
 def debugging() -> bool:
     """Whether the user asked for tracebacks."""
     return os.environ.get("TRLM_DEBUG", "") not in ("", "0")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, or of standard input for ``-``.
+
+    :raises DataError: if it is not UTF-8; names the byte.
+    """
+    from trlm_retrieval.errors import DataError
+
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error

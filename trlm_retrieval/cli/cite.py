@@ -15,6 +15,7 @@ from trlm_retrieval.cli._terminal import (
     err,
     out,
     print_json,
+    read_text,
     some_of,
     working,
 )
@@ -90,7 +91,7 @@ def cite(
 
     * `trlm cite --answer - --sources a.md b.pdf --output cited.html < answer.txt`
     """
-    text = _read(answer)
+    text = read_text(answer)
     if not text.strip():
         raise typer.BadParameter("the answer is empty", param_hint="--answer")
     with working("Loading"):
@@ -181,13 +182,3 @@ def _marked(answer: "GeneratedAnswer") -> str:
             for sentence in answer.meta["trlm"]["sentences"]
         },
     )
-
-
-def _read(path: Path) -> str:
-    from trlm_retrieval.errors import DataError
-
-    try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error

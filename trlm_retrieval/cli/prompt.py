@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from trlm_retrieval.cli._terminal import JsonOption, count, err, out, print_json, working
+from trlm_retrieval.cli._terminal import JsonOption, count, err, out, print_json, read_text, working
 
 app = typer.Typer(
     help="Prompts behind outputs, words that raise scores, tokens that a model hardly learned.",
@@ -55,12 +55,12 @@ def infer(
 
     * `trlm prompt infer answers/*.txt --candidates prompts.txt`
     """
-    texts = {path: _read(path) for path in outputs}
+    texts = {path: read_text(path) for path in outputs}
     for path, text in texts.items():
         if not text.strip():
             raise typer.BadParameter(f"{path} is empty", param_hint="FILE...")
     prompts = (
-        [line for line in _read(candidates).splitlines() if line.strip()] if candidates else []
+        [line for line in read_text(candidates).splitlines() if line.strip()] if candidates else []
     )
     if candidates and not prompts:
         raise typer.BadParameter(f"{candidates} holds no prompt", param_hint="--candidates")
@@ -123,7 +123,7 @@ def tokens(
 
     * `trlm prompt tokens --text passage.txt --json`
     """
-    content = _read(text) if text else None
+    content = read_text(text) if text else None
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.progress import progress_bar
@@ -225,7 +225,7 @@ def search(
     """
     if bool(pairs) == bool(query and passage) or (pairs and (query or passage)):
         raise typer.BadParameter("give --query and --passage, or --pairs")
-    content = _read(passage) if passage else ""
+    content = read_text(passage) if passage else ""
     if passage and not content.strip():
         raise typer.BadParameter(f"{passage} is empty", param_hint="--passage")
     given = _pairs(pairs)[:most] if pairs else []
@@ -292,12 +292,3 @@ def _pairs(path: Path) -> list[tuple[str, str]]:
     if not pairs:
         raise DataError(f"{path} holds no pair")
     return pairs
-
-
-def _read(path: Path) -> str:
-    from trlm_retrieval.errors import DataError
-
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error

@@ -16,7 +16,7 @@ from trlm_retrieval.errors import TRLMError, causes
 from trlm_retrieval.heatmap import display_title, heat_map
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.passage_index import shared_index
-from trlm_retrieval.searching import search_settings
+from trlm_retrieval.searching import search_inputs, search_settings
 from trlm_retrieval.serving.gate import Busy, Gate, TooSlow
 from trlm_retrieval.serving.schemas import (
     CitedAnswer,
@@ -133,9 +133,7 @@ class Engine:
         self.gate.close()
 
     def _search(self, query: str, explain: bool) -> list[Document]:
-        asked = {"query": query}
-        ranking = asked | {"explain": explain, "top_k": self.settings.candidates}
-        found = self.retrieval.run({"bm25": asked, "dense": asked, "ranker": ranking})
+        found = self.retrieval.run(search_inputs(query, self.settings.candidates, explain))
         documents: list[Document] = found["ranker"]["documents"]
         return documents
 
