@@ -1,12 +1,14 @@
 """LocalChatGenerator: names are resolved at warm-up, the model answers, settings survive."""
 
 import pytest
+import torch
 from haystack import Pipeline
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.components import LocalChatGenerator
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.lm.pretrained import choose_dtype
 
 MESSAGES = [ChatMessage.from_user("What is a generator?")]
 TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
@@ -29,6 +31,16 @@ def test_replies_with_usage(chat_folder):
     assert generator.run(MESSAGES)["replies"][0].text == reply.text  # no sampling
     longer = generator.run(MESSAGES, {"max_new_tokens": 9, "min_new_tokens": 9})["replies"][0]
     assert longer.text.startswith(reply.text) and len(longer.text) > len(reply.text)
+
+
+def test_a_checkpoint_in_half_precision_is_computed_in_what_suits_the_cpu(make_tiny_lm, tmp_path):
+    lm = make_tiny_lm("forward")
+    lm.tokenizer.chat_template = TEMPLATE
+    lm.model.half()
+    lm.save(tmp_path)
+    generator = LocalChatGenerator(str(tmp_path), device=ComponentDevice.from_str("cpu"))
+    generator.warm_up()
+    assert generator._generator.pipeline.model.dtype == choose_dtype(None, torch.device("cpu"))
 
 
 async def test_run_async_gives_the_same(chat_folder):

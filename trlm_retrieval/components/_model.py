@@ -1,7 +1,8 @@
-"""What the components that hold a TimeReversedLM share: loading it, and keeping its name."""
+"""What the components that hold a TimeReversedLM share: the model, its name, texts of replies."""
 
 from typing import Any, TypeVar
 
+from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.lm import PairScorer, RemoteLM, TimeReversedLM
@@ -49,3 +50,8 @@ def with_device(data: dict[str, Any]) -> dict[str, Any]:
     if parameters.get("device") is not None:
         parameters["device"] = ComponentDevice.from_dict(parameters["device"])
     return data
+
+
+def reply_text(reply: ChatMessage | str) -> str:
+    """All text of a reply, its parts on lines of their own; empty where there is none."""
+    return reply if isinstance(reply, str) else "\n".join(reply.texts)

@@ -9,6 +9,7 @@ from haystack.utils import ComponentDevice
 from haystack_integrations.components.generators.transformers import TransformersChatGenerator
 
 from trlm_retrieval.components._model import with_device
+from trlm_retrieval.lm.pretrained import choose_device, choose_dtype
 from trlm_retrieval.model_store import resolve
 
 
@@ -62,11 +63,14 @@ class LocalChatGenerator:
         :raises ModelError: If the model is not there.
         """
         if self._generator is None:
+            device = choose_device(self.device.to_torch() if self.device else None)
             generator = TransformersChatGenerator(
                 model=str(resolve(self.model)),
                 task="text-generation",
                 device=self.device,
                 generation_kwargs=dict(self.generation_kwargs),
+                # Left to itself, it takes the checkpoint's, and float16 is slow on CPUs.
+                huggingface_pipeline_kwargs={"dtype": choose_dtype(None, device)},
             )
             generator.warm_up()
             # The checkpoint's own length limit would contradict max_new_tokens.

@@ -18,7 +18,7 @@ from trlm_retrieval.best_of_n import (
     reply_score,
     reply_template,
 )
-from trlm_retrieval.components._model import load_lm, serialisable, with_device
+from trlm_retrieval.components._model import load_lm, reply_text, serialisable, with_device
 from trlm_retrieval.components.trlm_ranker import (
     DEFAULT_MAX_PASSAGE_TOKENS,
     DEFAULT_MODEL,
@@ -184,7 +184,7 @@ class TRLMAnswerRanker:
     ) -> list[dict[str, Any]]:
         lm = self._lm
         assert lm is not None
-        texts = [(r.text or "") if isinstance(r, ChatMessage) else r for r in replies]
+        texts = [reply_text(reply) for reply in replies]
         pairs = [(query, text) for text in texts]
         found = lm.score(
             pairs,

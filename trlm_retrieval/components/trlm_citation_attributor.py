@@ -27,7 +27,7 @@ from trlm_retrieval.citation import (
     word_sets,
 )
 from trlm_retrieval.citation_markers import MarkedSentence, marked_sentences, with_markers
-from trlm_retrieval.components._model import load_lm, serialisable, with_device
+from trlm_retrieval.components._model import load_lm, reply_text, serialisable, with_device
 from trlm_retrieval.components.trlm_ranker import (
     DEFAULT_MAX_PASSAGE_TOKENS,
     DEFAULT_MODEL,
@@ -471,9 +471,8 @@ def _best_first(
 
 
 def _answer(reply: str | ChatMessage, query: str) -> GeneratedAnswer:
-    if isinstance(reply, ChatMessage):
-        return GeneratedAnswer(reply.text or "", query, [], dict(reply.meta))
-    return GeneratedAnswer(reply, query, [])
+    meta = dict(reply.meta) if isinstance(reply, ChatMessage) else {}
+    return GeneratedAnswer(reply_text(reply), query, [], meta)
 
 
 def _by_source_index(documents: Sequence[Document]) -> dict[int, Document]:

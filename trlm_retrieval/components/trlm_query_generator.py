@@ -10,7 +10,7 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.components._model import load_lm, serialisable, with_device
+from trlm_retrieval.components._model import load_lm, reply_text, serialisable, with_device
 from trlm_retrieval.components.trlm_ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
 from trlm_retrieval.lm import Template, TimeReversedLM
 from trlm_retrieval.lm.generation import GeneratedQuery, Sampling, generate_queries
@@ -168,7 +168,7 @@ class TRLMQueryGenerator:
         if number <= 0:
             raise ValueError(f"number must be positive, not {number}")
         texts = [passage_text(doc, self.meta_fields_to_embed) for doc in documents or []]
-        texts += ["\n".join(r.texts) if isinstance(r, ChatMessage) else r for r in replies or []]
+        texts += [reply_text(reply) for reply in replies or []]
         found = self._generate(texts, number)
         queries = [[query.text for query in written] for written in found]
         return {

@@ -14,7 +14,7 @@ from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice, deserialize_callable, serialize_callable
 from haystack.utils.deserialization import deserialize_component_inplace
 
-from trlm_retrieval.components._model import load_lm, serialisable, with_device
+from trlm_retrieval.components._model import load_lm, reply_text, serialisable, with_device
 from trlm_retrieval.components.question_filter import QuestionFilter
 from trlm_retrieval.components.trlm_ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
 from trlm_retrieval.lm import TimeReversedLM
@@ -196,9 +196,7 @@ class TRLMSafetyFilter:
         :raises ModelError: If a model is not there; then nothing passes.
         """
         self.warm_up()
-        decisions = self._decide(
-            query, ["\n".join(r.texts) if isinstance(r, ChatMessage) else r for r in replies]
-        )
+        decisions = self._decide(query, [reply_text(reply) for reply in replies])
         sides: dict[bool, list[Any]] = {False: [], True: []}
         for reply, decision in zip(replies, decisions, strict=True):
             sides[decision.blocked].append(reply)
