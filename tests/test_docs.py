@@ -16,7 +16,8 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_the_script_runs(block, tiny_lm_folder, monkeypatch, capsys):
+def test_the_script_runs(block, tiny_lm_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("trlm_retrieval.lm.pretrained.resolve", lambda name: tiny_lm_folder)
     exec(compile(block, "docs", "exec"), {})
     assert capsys.readouterr().out.strip()

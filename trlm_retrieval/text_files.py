@@ -49,20 +49,26 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(_whole(lines, path), start=1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number}: not valid JSON ({error.msg}, character "
-                    f"{error.pos + 1})"
-                ) from error
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise DataError(
-                    f"{path}, line {number}: expected a JSON object, found {type(row).__name__}"
-                )
-            yield number, row
+            yield number, parse_object(line, f"{path}, line {number}")
+
+
+def parse_object(line: bytes, where: str) -> dict[str, Any]:
+    """The JSON object that a line holds.
+
+    :param where: names the line in an error.
+    :raises DataError: if the line is no JSON object.
+    """
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{where}: not valid JSON ({error.msg}, character {error.pos + 1})"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return row
 
 
 def _whole(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from trlm_retrieval.cli import (
     index,
     models,
     prompt,
+    score,
     search,
     serve,
     train,
@@ -43,6 +44,7 @@ app.command()(index.index)
 app.command()(search.search)
 app.command()(explain.explain)
 app.command()(cite.cite)
+app.command()(score.score)
 app.command()(serve.serve)
 app.command()(demo.demo)
 app.command()(bench.bench)

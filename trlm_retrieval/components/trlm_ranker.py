@@ -19,7 +19,7 @@ from trlm_retrieval.combination import (
 )
 from trlm_retrieval.components._model import load_lm, serialisable, with_device
 from trlm_retrieval.lm import Likelihood, PairScorer, PassageStates, TimeReversedLM
-from trlm_retrieval.lm.state_folder import StateFolder
+from trlm_retrieval.lm.state_folder import open_states
 from trlm_retrieval.passage_index.text import DEFAULT_META_FIELDS, passage_text
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class TRLMRanker:
         max_passage_tokens: int | None = DEFAULT_MAX_PASSAGE_TOKENS,
         states_megabytes: int = 2048,
         states_folder: str | None = None,
+        soft_prompt: str | None = None,
         device: ComponentDevice | None = None,
         dtype: str | None = None,
     ) -> None:
@@ -94,10 +95,14 @@ class TRLMRanker:
         :param states_megabytes: Memory for passage states, which make a passage that was seen
             before many times cheaper; 0 keeps none.
         :param states_folder: Passage states on disk, as `trlm index --states` writes them to the
-            folder `states` of an index; passages that are not there are computed.
+            folder `states` of an index, or `trlm score --states`; passages that are not there are
+            computed.
+        :param soft_prompt: Folder of a soft prompt that `trlm train soft-prompt` made for the
+            model, read in place of a direction's prompt.
         :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
         :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
-        :raises ValueError: If a number is out of its range.
+        :raises ValueError: If a number is out of its range, or a soft prompt comes with a
+            direction or a loaded model.
         """
         if top_k <= 0:
             raise ValueError(f"top_k must be positive, not {top_k}")
@@ -111,6 +116,13 @@ class TRLMRanker:
             raise ValueError(f"max_passage_tokens must be positive, not {max_passage_tokens}")
         if states_megabytes < 0:
             raise ValueError(f"states_megabytes must not be negative, not {states_megabytes}")
+        if soft_prompt is not None and direction is not None:
+            raise ValueError("a soft prompt stands in for a direction: leave direction out")
+        if soft_prompt is not None and not isinstance(model, str):
+            raise ValueError(
+                "soft_prompt is for a model that is loaded here: give the model's name, or load it "
+                "with TimeReversedLM.from_pretrained(…, soft_prompt=…)"
+            )
         self.model = model
         self.direction = direction
         self.top_k = top_k
@@ -124,6 +136,7 @@ class TRLMRanker:
         self.max_passage_tokens = max_passage_tokens
         self.states_megabytes = states_megabytes
         self.states_folder = states_folder
+        self.soft_prompt = soft_prompt
         self.device = device
         self.dtype = dtype
         self._lm: PairScorer | None = None
@@ -141,14 +154,14 @@ class TRLMRanker:
         with self._loading:
             if self._lm is not None:
                 return
-            lm = load_lm(self.model, self.device, self.dtype)
+            lm = load_lm(self.model, self.device, self.dtype, self.soft_prompt)
             lm.template(self.direction)
             if self.states_megabytes or self.states_folder is not None:
                 folder = None
                 if self.states_folder is not None:
                     if not isinstance(lm, TimeReversedLM):
                         raise ValueError("states_folder is for local models: leave it out")
-                    folder = StateFolder(
+                    folder = open_states(
                         Path(self.states_folder), lm, self.direction, self.max_passage_tokens
                     )
                 self._states = PassageStates(self.states_megabytes * 1024**2, folder=folder)
@@ -172,6 +185,7 @@ class TRLMRanker:
             max_passage_tokens=self.max_passage_tokens,
             states_megabytes=self.states_megabytes,
             states_folder=self.states_folder,
+            soft_prompt=self.soft_prompt,
             **serialisable(self),
         )
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -208,6 +208,11 @@ class StateFolder:
         return len(self._entries)
 
     @property
+    def keys(self) -> Iterable[bytes]:
+        """Keys of its states."""
+        return self._entries.keys()
+
+    @property
     def nbytes(self) -> int:
         """Bytes on disk."""
         return int(self._manifest["bytes"])
@@ -242,12 +247,61 @@ class StateFolder:
         return PassageState(numbers, scales)
 
 
+class StateParts:
+    """States in the folders of one folder, as `trlm score --states` writes them, read as one.
+
+    Takes and raises what :class:`StateFolder` does.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        lm: "TimeReversedLM",
+        direction: "Template | str | None" = None,
+        max_passage_tokens: int | None = None,
+    ) -> None:
+        parts = [StateFolder(part, lm, direction, max_passage_tokens) for part in _parts(folder)]
+        self.form = parts[0].form
+        differing = next((part.folder for part in parts if part.form != self.form), None)
+        if differing is not None:
+            raise StatesError(f"{differing} keeps states in another form than {parts[0].folder}")
+        self._part_of = {key: part for part in parts for key in part.keys}
+
+    def __len__(self) -> int:
+        return len(self._part_of)
+
+    def get(self, key: bytes) -> PassageState | None:
+        """As :meth:`StateFolder.get`."""
+        part = self._part_of.get(key)
+        return None if part is None else part.get(key)
+
+
+def open_states(
+    folder: Path,
+    lm: "TimeReversedLM",
+    direction: "Template | str | None" = None,
+    max_passage_tokens: int | None = None,
+) -> StateFolder | StateParts:
+    """The states in a folder, whether they were written whole or in parts.
+
+    Takes and raises what :class:`StateFolder` does.
+    """
+    kind = StateParts if _parts(folder) else StateFolder
+    return kind(folder, lm, direction, max_passage_tokens)
+
+
 def model_of_states(folder: Path) -> str | None:
     """Name of the model whose states a folder holds; None where it holds none, or says no name.
 
     :raises StatesError: if they are damaged.
     """
-    return _read_manifest(folder).get("model_name") if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    return _read_manifest(next(iter(_parts(folder)), folder)).get("model_name")
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(part for part in folder.glob("part-*") if part.is_dir())
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import torch
 from trlm_retrieval.lm.rounding import int8_scale
 
 if TYPE_CHECKING:
-    from trlm_retrieval.lm.state_folder import StateFolder
+    from trlm_retrieval.lm.state_folder import StateFolder, StateParts
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
@@ -149,7 +149,7 @@ class PassageStates:
         max_bytes: int = 2 * 1024**3,
         precision: str | None = None,
         keep: float = 1.0,
-        folder: "StateFolder | None" = None,
+        folder: "StateFolder | StateParts | None" = None,
     ) -> None:
         if max_bytes < 0:
             raise ValueError(f"max_bytes must not be negative, not {max_bytes}")

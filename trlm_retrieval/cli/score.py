@@ -1,0 +1,219 @@
+"""``trlm score``: many pairs, or the states of a whole corpus, offline."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trlm_retrieval.cli._terminal import JsonOption, ModelOption, count, out, print_json, working
+from trlm_retrieval.cli.index import StatesPrecision
+
+if TYPE_CHECKING:
+    from trlm_retrieval.offline import Summary
+    from trlm_retrieval.offline.run import Workers
+
+
+def score(
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            help="A .parquet or .jsonl file, or a folder of such files, a pair a row.",
+            metavar="PATH",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the results; one that is there is gone on with.",
+            metavar="FOLDER",
+            show_default=False,
+        ),
+    ],
+    query: Annotated[str, typer.Option(help="Column of the query.", metavar="COLUMN")] = "query",
+    passage: Annotated[
+        str,
+        typer.Option(
+            help="Column of the passage, or several that are joined: `title,text`.",
+            metavar="COLUMNS",
+        ),
+    ] = "passage",
+    row_id: Annotated[
+        str | None,
+        typer.Option(
+            "--id", help="Column to pass on as `id`.", metavar="COLUMN", show_default=False
+        ),
+    ] = None,
+    model: ModelOption = None,
+    direction: Annotated[
+        str | None,
+        typer.Option(
+            help="ba, fo or forward; by default what suits the model.", show_default=False
+        ),
+    ] = None,
+    max_passage_tokens: Annotated[
+        int, typer.Option(min=1, help="Longer passages are cut, and the cut is counted.")
+    ] = 512,
+    prior: Annotated[
+        bool,
+        typer.Option("--prior", help="Also score each query without its passage, for the gain."),
+    ] = False,
+    states: Annotated[
+        bool,
+        typer.Option(
+            "--states", help="Compute the passages' states for `TRLMRanker`, and no scores."
+        ),
+    ] = False,
+    states_precision: Annotated[
+        StatesPrecision | None,
+        typer.Option(help="Of the states; by default the model's own.", show_default=False),
+    ] = None,
+    states_keep: Annotated[
+        float,
+        typer.Option(help="Share of each passage's positions to keep, the most attended ones."),
+    ] = 1.0,
+    shard_rows: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Rows in a part: what a killed worker loses. A few minutes' work is right."
+        ),
+    ] = 1000,
+    device: Annotated[
+        str | None, typer.Option(help="Where the model runs, as `cuda`.", show_default=False)
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, bfloat16, float16 or int8; by default what suits the device.",
+            show_default=False,
+        ),
+    ] = None,
+    on_ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray", help="Work with actors of the Ray cluster at RAY_ADDRESS, else of a local one."
+        ),
+    ] = False,
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Models at work at the same time; by default all that fit.",
+            show_default=False,
+        ),
+    ] = None,
+    cpus_per_actor: Annotated[int, typer.Option(min=1, help="Processor cores of an actor.")] = 1,
+    gpus_per_actor: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="GPUs of an actor; by default 1 where there are any.", show_default=False
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the (query, passage) pairs of files, shard by shard, into Parquet.
+
+    Needs the extra `score`, and `ray` for `--ray`. Each part holds `row`, `log_likelihood` (of all
+    the query's tokens, in nats), `tokens`, `cut_tokens`, `error` for rows that cannot be scored,
+    with `--id` the `id`, with `--prior` the `prior` and the `gain`. Run again, it makes the parts
+    that are missing.
+
+    Examples:
+
+    * `trlm score --input pairs.parquet --output scores`
+
+    * `trlm score --input pairs/ --output scores --id pair --prior --ray --actors 2`
+
+    * `trlm score --input corpus.jsonl --passage title,text --output states --states --ray`
+    """
+    if not 0 < states_keep <= 1:
+        raise typer.BadParameter("give a share above 0, at most 1", param_hint="--states-keep")
+    if not states and (states_precision or states_keep != 1):
+        raise typer.BadParameter("only --states needs it", param_hint="--states-...")
+    if states and (prior or row_id):
+        raise typer.BadParameter("states have none: leave it out", param_hint="--prior, --id")
+    if not on_ray and (actors or gpus_per_actor is not None or cpus_per_actor != 1):
+        raise typer.BadParameter("only --ray has actors", param_hint="--...actor")
+    with working("Loading"):
+        try:
+            import pyarrow  # noqa: F401
+
+            if on_ray:
+                import ray  # noqa: F401
+        except ModuleNotFoundError as error:
+            extra = "ray" if on_ray else "score"
+            raise typer.BadParameter(
+                f"{error.name} is not installed: pip install 'trlm-retrieval[{extra}]'"
+            ) from error
+        from trlm_retrieval.lm.states import StateFormat
+        from trlm_retrieval.offline import Job, run
+        from trlm_retrieval.offline.rows import Columns
+        from trlm_retrieval.offline.run import Here
+
+    workers: Callable[[Job], Workers] = Here
+    if on_ray:
+        from trlm_retrieval.offline.ray_actors import RayActors
+
+        workers = partial(RayActors, actors=actors, cpus=cpus_per_actor, gpus=gpus_per_actor)
+    precision = states_precision.value if states_precision else None
+    if model is None:
+        from trlm_retrieval.components.trlm_ranker import DEFAULT_MODEL
+
+        model = DEFAULT_MODEL
+    job = Job(
+        output=output,
+        model=model,
+        columns=Columns(
+            None if states else query,
+            tuple(column.strip() for column in passage.split(",") if column.strip()),
+            row_id,
+        ),
+        direction=direction,
+        max_passage_tokens=max_passage_tokens,
+        prior=prior,
+        states=StateFormat(precision, states_keep) if states else None,
+        device=device,
+        dtype=dtype,
+    )
+    summary = run(source, job, shard_rows, workers, show_progress=True)
+    if as_json:
+        print_json(_facts(summary, output))
+    else:
+        _print(summary, output, states)
+
+
+def _facts(summary: "Summary", output: Path) -> dict[str, Any]:
+    return {
+        "output": str(output),
+        "rows": summary.rows,
+        "parts": summary.parts,
+        "parts_done": len(summary.done),
+        "rows_done": summary.rows_done,
+        "unscored": summary.unscored,
+        "cut": summary.cut,
+        "seconds": round(summary.seconds, 3),
+    }
+
+
+def _print(summary: "Summary", output: Path, states: bool) -> None:
+    noun = ("passage", "passages") if states else ("pair", "pairs")
+    done = "nothing was missing"
+    if summary.done:
+        rate = summary.rows_done / summary.seconds
+        done = (
+            f"{count(summary.rows_done, *noun)} done in {summary.seconds:.1f} s "
+            f"({rate:,.1f} a second)"
+        )
+    out.print(
+        f"{done}: {output} holds {count(summary.parts, 'part')}, {count(summary.rows, *noun)}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if summary.unscored:
+        reason = "they hold no text" if states else "the column `error` says why"
+        out.print(f"{count(summary.unscored, 'row')} left out: {reason}")
+    if summary.cut:
+        out.print(f"{count(summary.cut, 'passage')} cut")
