@@ -109,3 +109,15 @@ def test_what_cannot_be_done_is_said_in_a_line(run, tmp_path, monkeypatch, argum
     outcome = run("train", *arguments)
     assert outcome.code == 2 and message in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_a_soft_prompt_is_trained_and_checked(run, corpus, tiny_lm_folder, tmp_path):
+    folder = tmp_path / "soft"
+    arguments = ["soft-prompt", str(tiny_lm_folder), "--pairs", str(corpus), "-o", str(folder)]
+    outcome = run("train", *arguments, "--steps", "2", "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    assert "nats a token" in outcome.out
+    model = str(folder / "model")
+    found = run("train", "check", model, "--pairs", str(corpus), "--most", "3", "--json")
+    assert json.loads(found.out)["pairs"] == 3
+    assert run("train", *arguments, "--steps", "2", "--tokens", "4").code == 2

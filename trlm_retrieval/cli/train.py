@@ -79,6 +79,8 @@ PassageTokensOption = Annotated[
     int, typer.Option("--max-passage-tokens", min=1, help="Longer passages are cut.")
 ]
 
+_SOFT_PROMPT_MINUTES = 3.0
+
 
 @app.callback(invoke_without_command=True)
 def train(
@@ -319,6 +321,57 @@ def finetune(
             max_passage_tokens=max_passage_tokens,
             batch_tokens=batch_tokens,
             device_tokens=device_tokens or _device_tokens(workers.device.type),
+            checkpoint_minutes=checkpoint_minutes,
+            precision=precision,
+            seed=seed,
+            show_progress=True,
+        )
+        if workers.leads:
+            _tell(run)
+
+
+@app.command("soft-prompt")
+def soft_prompt(
+    base: Annotated[str, typer.Argument(help="Name, folder or hub id of the model.")],
+    pairs: PairsOption,
+    folder: OutOption,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of the soft prompt.")] = 16,
+    most: Annotated[int, typer.Option(min=1, help="Pairs taken of each file.")] = 64,
+    steps: StepsOption = None,
+    minutes: MinutesOption = None,
+    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 0.02,
+    batch_pairs: Annotated[int, typer.Option(min=1, help="Pairs in a step.")] = 16,
+    max_passage_tokens: PassageTokensOption = 192,
+    checkpoint_minutes: CheckpointOption = 1.0,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Train a soft prompt: a few vectors read before the query, and nothing of the model itself.
+
+    Takes three minutes, unless --steps or --minutes say otherwise, and one to measure.
+    `trlm search --model soft/model` and `TRLMRanker(soft_prompt="soft/model")` use it.
+
+    Example: `trlm train soft-prompt smollm2-135m --pairs squad.jsonl.xz -o soft`
+    """
+    with working("Loading"):
+        from trlm_retrieval.training.schedule import Schedule
+        from trlm_retrieval.training.soft_prompt import train_soft_prompt
+        from trlm_retrieval.training.workers import join_workers
+
+    if steps is None and minutes is None:
+        minutes = _SOFT_PROMPT_MINUTES
+    with join_workers(device) as workers:
+        run = train_soft_prompt(
+            base,
+            pairs,
+            folder,
+            Schedule(steps, minutes, learning_rate),
+            workers,
+            tokens=tokens,
+            most=most,
+            max_passage_tokens=max_passage_tokens,
+            batch_pairs=batch_pairs,
             checkpoint_minutes=checkpoint_minutes,
             precision=precision,
             seed=seed,

@@ -11,17 +11,24 @@ Scorer = TypeVar("Scorer", bound=PairScorer)
 
 
 def load_lm(
-    model: str | Scorer, device: ComponentDevice | None, dtype: str | None
+    model: str | Scorer,
+    device: ComponentDevice | None,
+    dtype: str | None,
+    soft_prompt: str | None = None,
 ) -> Scorer | TimeReversedLM:
     """
     The model itself where it was given, else the one of this name.
 
-    :raises ModelError: If the model is not there.
+    :param soft_prompt: Folder of a soft prompt that it is to read; only for a name.
+    :raises ModelError: If the model or soft prompt is not there, or they do not fit each other.
     """
     if isinstance(model, PairScorer):
         return model
     return TimeReversedLM.from_pretrained(
-        model, device=device.to_torch() if device else None, dtype=dtype
+        model,
+        device=device.to_torch() if device else None,
+        dtype=dtype,
+        soft_prompt=soft_prompt,
     )
 
 

@@ -44,6 +44,9 @@ class Template:
     White space directly before a placeholder is tokenised together with the text put there,
     because byte-level tokenizers join a word with the blank before it.
 
+    :ivar soft_tokens: ids of a soft prompt, read between context and target; see
+        :mod:`~trlm_retrieval.lm.soft_prompt`. What they stand for is the model's, not the
+        template's, so they are not part of its ``repr``.
     :raises ValueError: if the two strings do not hold one placeholder each, of different kinds.
     """
 
@@ -51,6 +54,7 @@ class Template:
     order: Order
     context: str
     target: str
+    soft_tokens: tuple[int, ...] = field(default=(), repr=False)
     fields: tuple[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -179,7 +183,8 @@ class PairEncoder:
         }
         queries = parts["query"].encode([query for query, _ in pairs])
         passages = parts["passage"].encode([passage for _, passage in pairs])
-        prompt_tokens = sum(part.prompt_tokens for part in parts.values()) + 1  # start token
+        prompt_tokens = sum(part.prompt_tokens for part in parts.values())
+        prompt_tokens += 1 + len(template.soft_tokens)  # the start token
         encoded = []
         for query, passage in zip(queries, passages, strict=True):
             reserved = max(len(query), self.max_context // 4)
@@ -198,7 +203,11 @@ class PairEncoder:
                 context, target = context[::-1], target[::-1]
             start = self.start_ids[template.order]
             encoded.append(
-                EncodedPair((start, *context), tuple(target), max(0, len(passage) - room))
+                EncodedPair(
+                    (start, *context, *template.soft_tokens),
+                    tuple(target),
+                    max(0, len(passage) - room),
+                )
             )
         return encoded
 
@@ -207,7 +216,7 @@ class PairEncoder:
         context = _Part(self, template.context, template.fields[0]).wrap([])
         if template.order == "reverse":
             context = context[::-1]
-        return (self.start_ids[template.order], *context)
+        return (self.start_ids[template.order], *context, *template.soft_tokens)
 
 
 class _Part:

@@ -24,9 +24,9 @@ from transformers import DynamicCache
 from trlm_retrieval.lm.direction import DIRECTIONS, Template
 from trlm_retrieval.lm.likelihood import CausalNetwork, Likelihood, Progress
 from trlm_retrieval.lm.model import TimeReversedLM
-from trlm_retrieval.lm.packed import packed_states
+from trlm_retrieval.lm.packed import context_states
 from trlm_retrieval.lm.scorer import Direction
-from trlm_retrieval.lm.states import PassageState, PassageStates, state_key
+from trlm_retrieval.lm.states import PassageState, PassageStates
 
 _LIKELIEST = 512  # tokens sorted at first, which most often hold the nucleus
 _ROUNDS = 4  # attempts at filling up with distinct queries
@@ -181,7 +181,11 @@ def _draw(
     states: PassageStates,
 ) -> list[dict[str, bool]]:
     """Distinct query texts of each context, and whether each of them ended."""
-    shared = _states(lm, contexts, states) if lm.supports_states else None
+    shared = (
+        context_states(lm.network, contexts, lm.token_budget, states, lm.fingerprint)
+        if lm.supports_states
+        else None
+    )
     chance = [_generator(sampling.seed, context) for context in contexts]
     found: list[dict[str, bool]] = [{} for _ in contexts]
     known: list[set[str]] = [set() for _ in contexts]
@@ -297,20 +301,6 @@ def _append(
 def _generator(seed: int, context: tuple[int, ...]) -> np.random.Generator:
     digest = hashlib.sha256(f"{seed} {context}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
-
-
-def _states(
-    lm: TimeReversedLM, contexts: Sequence[tuple[int, ...]], states: PassageStates
-) -> list[PassageState]:
-    """The state of each context, computed where it is not kept yet."""
-    keys = [state_key(lm.fingerprint, context) for context in contexts]
-    found = {key: states.get(key) for key in keys}
-    missing = {key: context for key, context in zip(keys, contexts, strict=True) if not found[key]}
-    computed = packed_states(lm.network, list(missing.values()), lm.token_budget, states.form)
-    for key, state in zip(missing, computed, strict=True):
-        found[key] = state
-        states.put(key, state)
-    return [kept for key in keys if (kept := found[key]) is not None]
 
 
 class _SharedContexts:

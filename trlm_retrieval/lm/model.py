@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from trlm_retrieval.errors import ModelError
+from trlm_retrieval.lm.direction import Template
 from trlm_retrieval.lm.int8 import quantize_int8
 from trlm_retrieval.lm.likelihood import CausalNetwork, Progress, target_log_probs
 from trlm_retrieval.lm.packed import enable_packing, packed_log_probs
@@ -20,6 +22,7 @@ from trlm_retrieval.lm.pretrained import (
     save_pretrained,
 )
 from trlm_retrieval.lm.scorer import PairScorer
+from trlm_retrieval.lm.soft_prompt import SoftPrompt, is_soft_prompt
 from trlm_retrieval.lm.states import PassageStates
 
 
@@ -40,7 +43,10 @@ class TimeReversedLM(PairScorer):
         tokenizer's BOS token, or its EOS token where it has none.
     :param token_budget: tokens in one batch, padding included; by default 1,024 on a CPU and
         32,768 elsewhere.
-    :raises ModelError: if the tokenizer is not a fast one, or has no token to start with.
+    :param soft_prompt: read between passage and query, unless a direction is named; it is put into
+        ``model`` in place.
+    :raises ModelError: if the tokenizer is not a fast one, or has no token to start with, or the
+        soft prompt does not fit the model.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class TimeReversedLM(PairScorer):
         order: Orders = "forward",
         start_tokens: dict[str, str] | None = None,
         token_budget: int | None = None,
+        soft_prompt: SoftPrompt | None = None,
     ) -> None:
         config = model.config.get_text_config(decoder=True)
         super().__init__(
@@ -58,6 +65,7 @@ class TimeReversedLM(PairScorer):
             start_tokens,
             max_context=getattr(config, "max_position_embeddings", None) or 2048,
         )
+        self._soft_template = soft_prompt.attach(model) if soft_prompt is not None else None
         self.model = model.eval()
         self.name: str | None = None
         """What :meth:`from_pretrained` was asked for."""
@@ -67,6 +75,12 @@ class TimeReversedLM(PairScorer):
             token_budget = 1024 if self.network.device.type == "cpu" else 32768
         self.token_budget = token_budget
         self.fingerprint = model_fingerprint(model, tokenizer, order, self.start_tokens)
+        self.template()  # a soft prompt's must be one that the model reads
+
+    @property
+    def default_template(self) -> Template:
+        """What :meth:`score` uses unless told otherwise: the soft prompt's, if there is one."""
+        return self._soft_template or super().default_template
 
     @classmethod
     def from_pretrained(
@@ -77,8 +91,11 @@ class TimeReversedLM(PairScorer):
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         token_budget: int | None = None,
+        soft_prompt: str | Path | None = None,
     ) -> "TimeReversedLM":
         """Load a model by the name of a pulled one, a folder, a ``.gguf`` file or a hub id.
+
+        The folder may hold an adapter or a soft prompt; then its base is loaded with it.
 
         :param order: reading order that the model was trained in; by default what its folder's
             ``trlm_config.json`` says, else what is known of the hub id, else ``forward``.
@@ -87,23 +104,38 @@ class TimeReversedLM(PairScorer):
             and on a CPU bfloat16 where it has instructions for it, else float32. Ask for
             ``float32`` where scores must be the same everywhere. ``int8`` (CPU only) also takes
             int8 weights and activations in the linear layers, with scores that differ more.
-        :raises ModelError: if the model is not there or cannot be read; the message says what to
-            do.
+        :param soft_prompt: folder of a soft prompt for this model.
+        :raises ModelError: if the model or soft prompt is not there, cannot be read, or they do not
+            fit each other; the message says what to do.
         """
         device = choose_device(device)
-        loaded = load_pretrained(name_or_folder, order, choose_dtype(dtype, device))
+        prompt, base = None, name_or_folder
+        if soft_prompt is not None:
+            prompt = SoftPrompt.load(soft_prompt)
+        elif is_soft_prompt(name_or_folder):
+            prompt = SoftPrompt.load(name_or_folder)
+            base = prompt.base
+        loaded = load_pretrained(base, order, choose_dtype(dtype, device))
+        if prompt is not None:
+            prompt.check(loaded.model)  # before its weights become int8
         lm = cls(
             quantize_int8(loaded.model) if dtype == INT8 else loaded.model.to(device),
             loaded.tokenizer,
             loaded.order,
             loaded.start_tokens,
             token_budget,
+            prompt,
         )
         lm.name = str(name_or_folder)
         return lm
 
     def save(self, folder: str | Path) -> None:
-        """Write weights, tokenizer and reading order to a folder that from_pretrained loads."""
+        """Write weights, tokenizer and reading order to a folder that from_pretrained loads.
+
+        :raises ModelError: if the model has a soft prompt, which is a folder of its own.
+        """
+        if self._soft_template is not None:
+            raise ModelError("a model with a soft prompt cannot be saved as one: load it without")
         save_pretrained(self.model, self.tokenizer, self.order, self.start_tokens, Path(folder))
 
     def log_probs(

@@ -236,6 +236,46 @@ def packed_states(
             yield row.state
 
 
+def tail_outputs(
+    network: CausalNetwork,
+    sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
+    states: Sequence[PassageState],
+) -> torch.Tensor:
+    """The network's outputs that predict each target's tokens, one target after the other.
+
+    Gradients flow back to what is read behind the contexts, and not into the states.
+
+    :param sequences: (context, target) token ids, contexts of at least two tokens.
+    :param states: of these contexts.
+    :returns: shape (target tokens, …).
+    """
+    layout = _layout(network, StateFormat())
+    for (context, target), state in zip(sequences, states, strict=True):
+        _lay_out(layout, _Row(tuple(context), [(0, target)], state=state), network, keep=False)
+    return _read(network, layout)[0, torch.tensor(layout.predicting, device=network.device)]
+
+
+def context_states(
+    network: CausalNetwork,
+    contexts: Sequence[tuple[int, ...]],
+    token_budget: int,
+    states: PassageStates,
+    fingerprint: str,
+) -> list[PassageState]:
+    """The state of each context of at least two tokens; computed, and kept, where it is not yet.
+
+    :param fingerprint: of the model.
+    """
+    keys = [state_key(fingerprint, context) for context in contexts]
+    found = {key: states.get(key) for key in keys}
+    missing = {key: context for key, context in zip(keys, contexts, strict=True) if not found[key]}
+    computed = packed_states(network, list(missing.values()), token_budget, states.form)
+    for key, state in zip(missing, computed, strict=True):
+        found[key] = state
+        states.put(key, state)
+    return [kept for key in keys if (kept := found[key]) is not None]
+
+
 def _rows(
     sequences: Sequence[tuple[Sequence[int], Sequence[int]]], token_budget: int
 ) -> list[_Row]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm.direction import (
+    DIRECTIONS,
     EncodedPair,
     PairEncoder,
     Template,
@@ -61,19 +62,26 @@ class PairScorer(ABC):
         self.order = order
         self.start_tokens = start_tokens or _default_start(tokenizer)
         self.max_context = max_context
-        self._encoder = PairEncoder(tokenizer, self._start_ids(), max_context)
+        self.encoder = PairEncoder(tokenizer, self._start_ids(), max_context)
 
     @property
     def default_direction(self) -> Literal["ba", "fo"]:
         """``ba`` for a model that reads reversed tokens (FoBa included), else ``fo``."""
         return "fo" if self.order == "forward" else "ba"
 
+    @property
+    def default_template(self) -> Template:
+        """What :meth:`score` uses unless told otherwise."""
+        return DIRECTIONS[self.default_direction]
+
     def template(self, direction: "Direction | str | None" = None) -> Template:
         """The template of a direction, checked against the model's reading order.
 
+        :param direction: by default :attr:`default_template`.
+
         :raises ModelError: if the model does not read tokens in the order the direction needs.
         """
-        template = resolve_direction(direction or self.default_direction)
+        template = resolve_direction(direction) if direction else self.default_template
         if self.order not in ("both", template.order):
             remedy = (
                 "use direction='ba', or load a forward model"
@@ -94,7 +102,7 @@ class PairScorer(ABC):
         max_passage_tokens: int | None = None,
     ) -> list[EncodedPair]:
         """Token ids of (query, passage) pairs as the model reads them."""
-        return self._encoder.encode(pairs, self.template(direction), max_passage_tokens)
+        return self.encoder.encode(pairs, self.template(direction), max_passage_tokens)
 
     def score(
         self,
@@ -110,7 +118,7 @@ class PairScorer(ABC):
 
         :param direction: ``ba`` or ``fo`` score the query given the passage, ``forward`` scores
             the passage given the query; a :class:`Template` does as it says. By default
-            :attr:`default_direction`.
+            :attr:`default_template`.
         :param prior: also score each target with nothing in the context, for gains.
         :param max_passage_tokens: cut passages to this many tokens; by default only the model's
             context limits them. The beginning is kept, and what is cut is counted.
@@ -121,7 +129,7 @@ class PairScorer(ABC):
         :raises ValueError: if a query leaves no room for a passage.
         """
         template = self.template(direction)
-        encoded = self._encoder.encode(pairs, template, max_passage_tokens)
+        encoded = self.encoder.encode(pairs, template, max_passage_tokens)
         unique = list(dict.fromkeys((pair.context, pair.target) for pair in encoded))
         found = self.log_probs(unique, states, progress)
         if progress and len(unique) < len(encoded):
@@ -186,7 +194,7 @@ class PairScorer(ABC):
         self, targets: Sequence[tuple[int, ...]], template: Template
     ) -> dict[tuple[int, ...], np.ndarray]:
         distinct = list(dict.fromkeys(targets))
-        context = self._encoder.prior_context(template)
+        context = self.encoder.prior_context(template)
         found = self.log_probs([(context, target) for target in distinct])
         return dict(zip(distinct, found, strict=True))
 

@@ -14,7 +14,7 @@ far that goes.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,9 +71,9 @@ def passage_slot(
     if not pair.target:
         raise ValueError("query is empty: there is nothing to make likely")
     before, after = template.context.split("{passage}")
-    encode = lm._encoder.encode_prompt
+    encode = lm.encoder.encode_prompt
     reverse = template.order == "reverse"
-    behind = tuple(encode(before.rstrip())[::-1] if reverse else encode(after))
+    behind = (*(encode(before.rstrip())[::-1] if reverse else encode(after)), *template.soft_tokens)
     return Slot(pair.context[: len(pair.context) - len(behind)], behind, pair.target)
 
 
@@ -97,7 +97,7 @@ def with_words(template: Template, text: str) -> Template:
     reverse = template.order == "reverse"
     new = f"{text} {{passage}}" if reverse else f"{{passage}}{text}"
     context = template.context.replace(" {passage}" if reverse else "{passage}", new)
-    return Template(f"{template.name} + words", template.order, context, template.target)
+    return replace(template, name=f"{template.name} + words", context=context)
 
 
 def search(
@@ -238,7 +238,7 @@ class _Tokens:
 
     @staticmethod
     def of(lm: TimeReversedLM, text: str) -> list[int]:
-        return lm._encoder.encode_texts([text])[0]
+        return lm.encoder.encode_texts([text])[0]
 
     def ids(self, text: str) -> tuple[int, ...]:
         """Token ids in reading order."""
@@ -257,19 +257,22 @@ class _Tokens:
 
 def _slopes(lm: TimeReversedLM, slots: Sequence[Slot], free: tuple[int, ...]) -> torch.Tensor:
     """How much each token would add at each place to first order, (places, vocabulary)."""
-    table = lm.model.get_input_embeddings().weight.detach()
+    embeddings = lm.model.get_input_embeddings()
     device = lm.network.device
-    own = table[torch.tensor(free, device=device)].requires_grad_()
+
+    def embedded(ids: Sequence[int]) -> torch.Tensor:
+        return embeddings(torch.tensor(ids, device=device)).detach()
+
+    own = embedded(free).requires_grad_()
     total = torch.zeros_like(own)
     for slot in slots:
-        behind = torch.tensor([*slot.after, *slot.target], device=device)
-        rows = [table[torch.tensor(slot.before, device=device)], own, table[behind[:-1]]]
+        rows = [embedded(slot.before), own, embedded([*slot.after, *slot.target][:-1])]
         logits = lm.model(inputs_embeds=torch.cat(rows)[None], use_cache=False).logits[0]
         target = torch.tensor(slot.target, device=device)
         log_probs = logits[-len(target) :].float().log_softmax(-1)
         value = log_probs.gather(1, target[:, None]).sum()
         total += torch.autograd.grad(value, own)[0]
-    return (total @ table.T).float()
+    return (total @ embeddings.weight.detach().T).float()
 
 
 def _evaluate(

@@ -9,6 +9,7 @@ import numpy as np
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.direction import Order
 from trlm_retrieval.lm.likelihood import Progress, target_log_probs
+from trlm_retrieval.lm.scorer import Direction
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Check:
 def check(
     lm: TimeReversedLM,
     pairs: Sequence[tuple[str, str]],
-    direction: str | None = None,
+    direction: "Direction | str | None" = None,
     *,
     max_passage_tokens: int | None = None,
     seed: int = 0,
@@ -45,7 +46,7 @@ def check(
 ) -> Check:
     """Score each query with its own passage and with one drawn at random from the others.
 
-    :param direction: ``ba`` or ``fo``; by default the model's own.
+    :param direction: ``ba``, ``fo`` or a template; by default the model's own.
     :param progress: called with the number of scorings just finished, of two for each pair.
     :raises ValueError: if the pairs hold fewer than two different passages.
     """
