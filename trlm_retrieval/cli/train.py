@@ -200,6 +200,76 @@ def pack(
 
 
 @app.command()
+def cloze(
+    files: FilesArgument,
+    file: Annotated[Path, typer.Option("--out", "-o", help="JSON lines to write.")],
+) -> None:
+    """Make pairs of plain text: a sentence as the query, and the passage it was taken out of.
+
+    Example: `trlm train cloze wikipedia.jsonl.xz -o cloze.jsonl`
+    """
+    with working("Reading"):
+        from trlm_retrieval.text_files import write_text
+        from trlm_retrieval.training.cloze import cloze_pairs
+        from trlm_retrieval.training.corpus import read_sections, section_line
+
+        lines = [section_line(pair) for pair in cloze_pairs(read_sections(files))]
+        write_text(file, "".join(lines))
+    out.print(f"{file} holds {count(len(lines), 'pair')}", soft_wrap=True)
+
+
+@app.command()
+def warm_start(
+    pairs: PairsOption,
+    folder: OutOption,
+    tokenizer: Annotated[Path, typer.Option(help="Folder of a tokenizer.")],
+    order: Annotated[
+        Literal["forward", "reverse", "both"],
+        typer.Option(help="How the model will be trained to read."),
+    ] = "reverse",
+    steps: StepsOption = None,
+    minutes: MinutesOption = None,
+    learning_rate: RateOption = None,
+    decay: DecayOption = "cosine",
+    contrast: Annotated[
+        float, typer.Option(min=0, help="Weight of log P(q|d+) against log P(q|d) of the batch.")
+    ] = 1.0,
+    max_passage_tokens: PassageTokensOption = 128,
+    checkpoint_minutes: CheckpointOption = 5.0,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Learn from pairs which words go with which, and write a small model that starts from there.
+
+    Example: `trlm train warm-start --pairs papers.jsonl.xz --tokenizer tok --minutes 10 -o warm`
+    """
+    with working("Loading"):
+        from trlm_retrieval.training import warm_start as starting
+        from trlm_retrieval.training.presets import WARM
+        from trlm_retrieval.training.schedule import Schedule
+        from trlm_retrieval.training.workers import join_workers
+
+    with join_workers(device) as workers:
+        run = starting.warm_start(
+            pairs,
+            tokenizer,
+            folder,
+            order,
+            Schedule(steps, minutes, learning_rate or WARM.learning_rate, decay=decay),
+            workers,
+            contrast=contrast,
+            max_passage_tokens=max_passage_tokens,
+            checkpoint_minutes=checkpoint_minutes,
+            precision=precision,
+            seed=seed,
+            show_progress=True,
+        )
+        if workers.leads:
+            _tell(run)
+
+
+@app.command()
 def pretrain(
     shards: Annotated[Path, typer.Option(help="Folder that `trlm train pack` wrote.")],
     folder: OutOption,

@@ -1,4 +1,4 @@
-"""Model sizes, as data. All have few layers and one key/value head.
+"""Model sizes, as data. All have few layers, and all but one have one key/value head.
 
 Passage states are what reranking keeps, and their size is layers × key/value heads: 8 layers with
 one head of 64 are 2 kB a token in fp16, where SmolLM2-135M takes 23 kB.
@@ -15,6 +15,8 @@ class Preset:
     """A Llama of one size.
 
     :ivar learning_rate: peak learning rate that suits the size when trained from scratch.
+    :ivar key_heads: key/value heads, which the heads share.
+    :ivar tied: whether a token's vector is the same where it is read and where it is predicted.
     """
 
     width: int
@@ -22,6 +24,12 @@ class Preset:
     heads: int
     mlp: int
     learning_rate: float
+    key_heads: int = 1
+    tied: bool = True
+
+    @property
+    def head_size(self) -> int:
+        return self.width // self.heads
 
 
 # Named after their parameters with a vocabulary of 16,384, embeddings (tied) included; ``tiny`` is
@@ -34,6 +42,9 @@ PRESETS = {
     "19m": Preset(width=384, layers=8, heads=6, mlp=1024, learning_rate=1.5e-3),
     "30m": Preset(width=512, layers=8, heads=8, mlp=1408, learning_rate=1e-3),
 }
+
+# What a warm start makes: its heads copy words from the passage, so each has keys of its own.
+WARM = Preset(width=384, layers=3, heads=6, mlp=768, learning_rate=3e-3, key_heads=6, tied=False)
 
 
 def new_model(
@@ -52,9 +63,9 @@ def new_model(
             intermediate_size=preset.mlp,
             num_hidden_layers=preset.layers,
             num_attention_heads=preset.heads,
-            num_key_value_heads=1,
+            num_key_value_heads=preset.key_heads,
             max_position_embeddings=max_context,
-            tie_word_embeddings=True,
+            tie_word_embeddings=preset.tied,
             bos_token_id=None,
             eos_token_id=end,
         )
