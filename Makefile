@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test test-all bench lint clean
+.PHONY: setup demo test test-all bench lint audit clean
 
 setup: $(VENV)/.installed
 
@@ -25,6 +25,9 @@ test: setup lint
 	$(BIN)/pytest
 
 test-all: setup lint
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,stores]'
+	$(PYTHON) -m venv .venv-langchain
+	.venv-langchain/bin/python -m pip install --quiet --requirement tests/serving/langchain.txt
 	$(BIN)/trlm models pull smollm2-135m minilm
 	$(BIN)/pytest -m ''
 
@@ -33,5 +36,11 @@ bench: setup
 	$(BIN)/trlm models pull smollm2-135m minilm
 	$(BIN)/trlm bench --json bench.json --plot bench.png
 
+# Asks PyPI about each pinned package; --strict fails where it gives no answer.
+audit: setup
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info trlm-index
+	rm -rf $(VENV) .venv-langchain .venv-audit .pgvector build dist *.egg-info trlm-index
