@@ -55,6 +55,10 @@ def test_states_whose_writer_was_killed(tiny_lm_folder, tmp_path, before):
         text=True,
     )
     assert process.stdout is not None and process.stdout.readline() == "writing\n"
+    [unfinished] = tmp_path.glob(".states-*")
+    with pytest.raises(StatesError, match="another process is writing the states at"):
+        write_states(folder, lm, plan_states(lm, PASSAGES, "ba", 30))
+    assert (unfinished / "states.bin").is_file()  # a writer that lives keeps its folder
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
@@ -64,8 +68,10 @@ def test_states_whose_writer_was_killed(tiny_lm_folder, tmp_path, before):
     else:
         with pytest.raises(StatesError, match="there are no states"):
             StateFolder(folder, lm, "ba", 30)
+    assert unfinished.is_dir()
     write_states(folder, lm, plan_states(lm, PASSAGES, "ba", 30))
     assert len(StateFolder(folder, lm, "ba", 30)) == len(PASSAGES)
+    assert not list(tmp_path.glob(".states-*"))
 
 
 def test_an_index_on_a_full_disk(tmp_path):

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from trlm_retrieval.errors import StatesError
 from trlm_retrieval.lm.direction import Template
@@ -102,16 +103,42 @@ def write_states(
 ) -> None:
     """Compute planned states and put them in the place of those that were in the folder.
 
+    What a writer that was killed left beside the folder is removed.
+
     :param progress: called with the number of contexts just finished.
-    :raises StatesError: if the disk has no room for them; the earlier states are then left.
+    :raises StatesError: if the disk has no room for them, or another process is writing there; the
+        earlier states are then left.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+            _sweep(folder)
+            _check_room(folder, plan)
+            _replace(folder, lm, plan, progress)
+    except Timeout as error:
+        raise StatesError(
+            f"another process is writing the states at {folder}: wait until it is done"
+        ) from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers left; called with the lock held."""
+    for stale in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def _check_room(folder: Path, plan: StatesPlan) -> None:
     free = shutil.disk_usage(folder.parent).free
     if plan.bytes > free:
         raise StatesError(
             f"{folder} needs {plan.bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB left: "
             "choose int8 or a smaller share of positions, or another disk"
         )
+
+
+def _replace(
+    folder: Path, lm: "TimeReversedLM", plan: StatesPlan, progress: Progress | None
+) -> None:
     temporary = folder.with_name(f".{folder.name}-{uuid4().hex}")
     temporary.mkdir()
     try:
