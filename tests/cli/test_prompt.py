@@ -42,7 +42,8 @@ def test_infer_generates_prompts(run, files, tiny_lm_folder):
     assert len(found) == 3 and found[0]["gain"] >= found[1]["gain"]
 
 
-def test_tokens(run, files, tiny_lm_folder):
+def test_tokens(run, files, tiny_lm_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("TRLM_CACHE", str(tmp_path / "cache"))
     arguments = ["--examined", 10, "--model", tiny_lm_folder, "--text", files[0]]
     outcome = run("prompt", "tokens", *arguments, "--json")
     assert outcome.code == 0, outcome.err
@@ -51,6 +52,8 @@ def test_tokens(run, files, tiny_lm_folder):
     assert [token["id"] for token in found["tokens"]] == [token.id for token in expected]
     assert 0 <= found["share_of_text"] <= 1
     assert "of the text's tokens" in run("prompt", "tokens", *arguments).out
+    known = TimeReversedLM.from_pretrained(tiny_lm_folder).encoder.hardly_learned
+    assert known == {token["id"] for token in found["tokens"]}
 
 
 def test_bad_input(run, tmp_path):

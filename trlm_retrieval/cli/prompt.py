@@ -19,8 +19,6 @@ ModelOption = Annotated[
     str, typer.Option("--model", help="Name, folder, .gguf file or hub id of the model.")
 ]
 
-_MUCH = 0.1  # of a text, from which on a note is due
-
 
 @app.command()
 def infer(
@@ -115,7 +113,8 @@ def tokens(
 ) -> None:
     """List the tokens that a model hardly learned: it cannot even repeat them.
 
-    The likelihood of a query or passage that is full of them means little.
+    The likelihood of a query or passage that is full of them means little. The list is kept, and
+    scoring with this model then counts them and warns.
 
     Examples:
 
@@ -126,29 +125,39 @@ def tokens(
     content = read_text(text) if text else None
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
+        from trlm_retrieval.lm.hardly_learned import MANY, keep_tokens, model_key, share_of
         from trlm_retrieval.progress import progress_bar
-        from trlm_retrieval.prompts.tokens import hardly_learned, share_of
+        from trlm_retrieval.prompts.tokens import hardly_learned
 
         lm = TimeReversedLM.from_pretrained(model)
     with progress_bar("Trying tokens", examined + 200) as advance:
         found = hardly_learned(lm, examined, advance)
-    share = None if content is None else share_of(lm, content, {token.id for token in found})
+    ids = {token.id for token in found}
+    kept = keep_tokens(model_key(lm.model, lm.tokenizer), ids)
+    share = None if content is None else share_of(lm.encoder.encode_texts([content])[0], ids)
     if as_json:
         print_json({"tokens": [asdict(token) for token in found], "share_of_text": share})
         return
-    table = Table("token", "id", "from the centroid", "log P(repeated)", box=None)
+    table = Table("token", "id", "from the centroid", "log P(repeated)", "cluster", box=None)
     for token in found[:top_k]:
         table.add_row(
             Text(repr(token.text)),
             str(token.id),
             f"{token.distance:.3f}",
             f"{token.repeat_log_prob:.1f}",
+            "" if token.cluster is None else str(token.cluster),
         )
     out.print(table)
-    out.print(f"of {count(len(found), 'such token')}", style="dim")
+    clusters = {token.cluster for token in found} - {None}
+    out.print(
+        f"of {count(len(found), 'such token')}, in {count(len(clusters), 'cluster')} of embeddings "
+        f"where most are; kept in {kept}",
+        style="dim",
+        soft_wrap=True,
+    )
     if share is not None:
         out.print(f"{share:.1%} of the text's tokens are among them")
-        if share > _MUCH:
+        if share >= MANY:
             err.print("note: the likelihood of such a text means little", style="yellow")
 
 
@@ -161,7 +170,7 @@ def brute_force(
 ) -> None:
     """Find the token before a text by trying every one; the reference for reverse models.
 
-    Costs as many passes as the vocabulary has tokens: minutes for two tokens of text on a CPU.
+    Reads the text once for each token of the vocabulary: minutes for two tokens of text on a CPU.
 
     Example: `trlm prompt brute-force " of France"`
     """
@@ -171,12 +180,11 @@ def brute_force(
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.progress import progress_bar
         from trlm_retrieval.prompts.preceding import preceding_tokens
-        from trlm_retrieval.well_formed import well_formed
 
         lm = TimeReversedLM.from_pretrained(model)
-    ids = lm.tokenizer(well_formed(text), add_special_tokens=False, verbose=False)["input_ids"]
+    [ids] = lm.encoder.encode_texts([text])
     vocabulary = len(lm.tokenizer)
-    err.print(f"{count(vocabulary, 'token')} to try, {count(len(ids) + 1, 'token')} each")
+    err.print(f"{count(vocabulary, 'token')} to try, {count(len(ids), 'token')} each")
     with progress_bar("Trying tokens", vocabulary) as advance:
         found = preceding_tokens(lm, ids, top_k, advance)
     if as_json:

@@ -9,6 +9,7 @@ import torch
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm.direction import Template
+from trlm_retrieval.lm.hardly_learned import known_tokens, model_key
 from trlm_retrieval.lm.int8 import quantize_int8
 from trlm_retrieval.lm.likelihood import CausalNetwork, Progress, target_log_probs
 from trlm_retrieval.lm.packed import enable_packing, packed_log_probs
@@ -64,6 +65,7 @@ class TimeReversedLM(PairScorer):
             order,
             start_tokens,
             max_context=getattr(config, "max_position_embeddings", None) or 2048,
+            hardly_learned=known_tokens(model_key(model, tokenizer)),
         )
         self._soft_template = soft_prompt.attach(model) if soft_prompt is not None else None
         self.model = model.eval()

@@ -6,6 +6,7 @@ is worth, and puts the answers into :class:`~trlm_retrieval.lm.likelihood.Likeli
 :class:`~trlm_retrieval.lm.remote.RemoteLM` asks a server.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -20,9 +21,12 @@ from trlm_retrieval.lm.direction import (
     Template,
     resolve_direction,
 )
+from trlm_retrieval.lm.hardly_learned import MANY
 from trlm_retrieval.lm.likelihood import Likelihood, Progress
 from trlm_retrieval.lm.pretrained import Orders
 from trlm_retrieval.lm.states import PassageStates
+
+logger = logging.getLogger(__name__)
 
 Direction = Literal["ba", "fo", "forward"] | Template
 
@@ -36,6 +40,7 @@ class PairScorer(ABC):
     :param start_tokens: the token that opens a sequence, for each order; by default the
         tokenizer's BOS token, or its EOS token where it has none.
     :param max_context: longest sequence the model takes, in tokens.
+    :param hardly_learned: tokens that the model hardly learned; texts full of them are warned of.
     :raises ModelError: if the tokenizer is not a fast one, or has no token to start with.
     """
 
@@ -50,6 +55,7 @@ class PairScorer(ABC):
         order: Orders,
         start_tokens: dict[str, str] | None,
         max_context: int,
+        hardly_learned: frozenset[int] = frozenset(),
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(
@@ -62,7 +68,7 @@ class PairScorer(ABC):
         self.order = order
         self.start_tokens = start_tokens or _default_start(tokenizer)
         self.max_context = max_context
-        self.encoder = PairEncoder(tokenizer, self._start_ids(), max_context)
+        self.encoder = PairEncoder(tokenizer, self._start_ids(), max_context, hardly_learned)
 
     @property
     def default_direction(self) -> Literal["ba", "fo"]:
@@ -130,6 +136,7 @@ class PairScorer(ABC):
         """
         template = self.template(direction)
         encoded = self.encoder.encode(pairs, template, max_passage_tokens)
+        self._warn(encoded)
         unique = list(dict.fromkeys((pair.context, pair.target) for pair in encoded))
         found = self.log_probs(unique, states, progress)
         if progress and len(unique) < len(encoded):
@@ -175,6 +182,18 @@ class PairScorer(ABC):
             shown = text if complete else shown
         return pieces
 
+    def _warn(self, encoded: Sequence[EncodedPair]) -> None:
+        """Tell how many pairs are full of tokens that the model hardly learned, if any are."""
+        full = sum(pair.hardly_learned >= MANY for pair in encoded)
+        if full:
+            logger.warning(
+                "%d of %d (query, passage) pairs hold %.0f %% or more tokens that the model hardly "
+                "learned, in the query or in the passage: their likelihoods mean little",
+                full,
+                len(encoded),
+                100 * MANY,
+            )
+
     def _likelihood(
         self,
         pair: EncodedPair,
@@ -188,6 +207,7 @@ class PairScorer(ABC):
             log_probs[::step],
             pair.cut_tokens,
             None if prior is None else prior[::step],
+            pair.hardly_learned,
         )
 
     def _priors(
