@@ -12,7 +12,7 @@ from filelock import FileLock
 from haystack import Document
 from haystack.components.joiners import DocumentJoiner
 
-from trlm_retrieval.combination import combine
+from trlm_retrieval.combination import DEFAULT_FIRST_STAGE_WEIGHT, combine
 from trlm_retrieval.errors import DataError, PassageIndexError
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.passage_index import PassageIndex
@@ -82,6 +82,7 @@ def evaluate_retrieval(
     max_passage_tokens: int | None = 512,
     cache_folder: Path = Path(".trlm-eval"),
     first_stage_run: Run | None = None,
+    first_stage_weight: float | None = None,
     show_progress: bool = False,
 ) -> RetrievalEvaluation:
     """Evaluate systems on a collection.
@@ -93,6 +94,7 @@ def evaluate_retrieval(
     :param top_k: candidates that the first stages find.
     :param rerank: how many of them are scored by the model; the others keep their order below.
     :param first_stage_run: reranked instead of a search; then ``fusion`` is this run.
+    :param first_stage_weight: of the first stage's scores in ``default``; by default the ranker's.
     :raises DataError: if a system is unknown or none is named, or the run fits no query.
     """
     if not systems:
@@ -100,6 +102,8 @@ def evaluate_retrieval(
     unknown = [name for name in systems if name not in SYSTEMS]
     if unknown:
         raise DataError(f"unknown system {unknown[0]!r}; there are {', '.join(SYSTEMS)}")
+    if first_stage_weight is None:
+        first_stage_weight = DEFAULT_FIRST_STAGE_WEIGHT
     warnings = list(dataset.warnings)
     seconds: dict[str, float] = {}
     runs: dict[str, Run] = {}
@@ -153,7 +157,9 @@ def evaluate_retrieval(
                 zip(
                     found,
                     combine(
-                        list(candidates[query].values()), [score.sum for score in found.values()]
+                        list(candidates[query].values()),
+                        [score.sum for score in found.values()],
+                        first_stage_weight,
                     ).tolist(),
                     strict=True,
                 )
@@ -193,6 +199,7 @@ def evaluate_retrieval(
             "top_k": top_k,
             "rerank": min(rerank, top_k),
             "max_passage_tokens": max_passage_tokens,
+            "first_stage_weight": first_stage_weight,
             "documents": len(dataset.documents),
             "pairs_scored": counts,
             "first_stage": first_stage,

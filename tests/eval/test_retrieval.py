@@ -83,6 +83,24 @@ def test_default_is_what_the_ranker_ships(evaluation, tiny_lm):
         )
 
 
+@pytest.mark.parametrize(("weight", "same"), [(0.0, "reverse"), (1.0, "fusion")])
+def test_the_weight_of_the_first_stage_can_be_set(beir, tiny_lm, tmp_path, weight, same):
+    found = evaluate_retrieval(
+        load_dataset(str(beir)),
+        tiny_lm,
+        "tiny",
+        systems=["default"],
+        cache_folder=tmp_path,
+        first_stage_weight=weight,
+    )
+    assert found.result.settings["first_stage_weight"] == weight
+    for query, run in found.runs["default"].items():
+        expected = {d: s.sum for d, s in found.likelihoods["reverse"][query].items()}
+        if same == "fusion":
+            expected = found.runs["fusion"][query]
+        assert sorted(run, key=run.get) == sorted(expected, key=expected.get)
+
+
 def test_recall_is_named_by_the_depth_of_the_runs(beir, tmp_path):
     """Nothing below the first ``top_k`` is in a run, so its recall at 100 would be another one."""
     dataset = load_dataset(str(beir))

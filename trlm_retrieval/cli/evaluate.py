@@ -71,6 +71,12 @@ def retrieval(
             dir_okay=False,
         ),
     ] = None,
+    first_stage_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Of the first stage in `default`; by default as the ranker ships."
+        ),
+    ] = None,
     json_file: JsonFileOption = None,
     run_dir: Annotated[
         Path | None,
@@ -112,6 +118,7 @@ def retrieval(
         max_passage_tokens,
         cache_dir,
         run,
+        first_stage_weight,
         show_progress=True,
     )
     evaluation.result.settings |= {
