@@ -62,6 +62,13 @@ def test_so_many_questions_must_be_unsafe(tiny_lm, unsafe, blocked):
     assert decision["blocked"] == blocked and len(decision["tripped"]) == unsafe
 
 
+@pytest.mark.parametrize("unsafe, blocked", [(1, False), (2, True)])
+def test_half_of_the_questions_block_by_default(tiny_lm, unsafe, blocked):
+    bad = set(generated(tiny_lm, REPLIES[0])[:unsafe])
+    inner = safety(tiny_lm, lambda texts: [text in bad for text in texts])
+    assert inner.run("hi", REPLIES[:1])["decisions"][0]["blocked"] == blocked
+
+
 def test_thresholds(tiny_lm):
     def run(**settings):
         inner = safety(tiny_lm, lambda texts: [0.6 for _ in texts], **settings)

@@ -9,7 +9,7 @@ import pytest
 
 from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.eval import question_head
+from trlm_retrieval.eval import choose_safety, question_head
 from trlm_retrieval.eval.generated import QueryCache
 from trlm_retrieval.eval.safety import SYSTEMS, evaluate_safety, measure, score, threshold_at
 from trlm_retrieval.eval.safety_data import (
@@ -109,6 +109,7 @@ def test_measures_by_hand():
     safe = [exchange("xstest", "x"), exchange("answers", "y")]
     scores = {
         "prompt": np.array([0.9, 0.1, 0.1, 0.6, 0.2]),
+        "questions": np.array([0.1, 0.7, 0.15, 0.61, 0.2]),
         "both": np.array([0.9, 0.7, 0.15, 0.6, 0.2]),
     }
     found = measure(jailbroken, safe, scores)
@@ -120,6 +121,8 @@ def test_measures_by_hand():
     assert mean["both"]["FNR@5% of xstest"] == pytest.approx(1 / 3)
     assert mean["both"]["FNR@shipped A"] == 0.0 and mean["both"]["FNR@shipped B"] == 1.0
     assert mean["prompt"]["FPR@shipped xstest"] == 1.0
+    assert mean["questions"]["FPR@shipped xstest"] == 0.0  # a threshold of its own
+    assert mean["questions"]["FNR@shipped"] == pytest.approx(2 / 3)
     assert mean["prompt"]["FPR@shipped answers"] == mean["both"]["FPR@+2% answers"] == 0.0
     assert mean["prompt"]["FNR@shipped"] == pytest.approx(2 / 3)
     assert mean["both"]["FNR@+2%"] == pytest.approx(1 / 3)
@@ -166,6 +169,13 @@ def test_the_commands(folder, tiny_lm_folder, tmp_path, capsys, monkeypatch, wor
     assert {"FNR@5%", "FNR@2% of xstest", "FNR@shipped A", "FPR@+2% answers"} <= measures
     assert "alpha" not in (tmp_path / "o.json").read_text()
     assert run_cli([*map(str, arguments), "--min-unsafe", "3"]) == 2
+    arguments = ["--data", folder, "--answers", answers, "--head", head, "--number", 2]
+    arguments += ["--model", tiny_lm_folder, "--cache-dir", tmp_path / "c"]
+    monkeypatch.setattr("sys.argv", ["choose_safety", *map(str, arguments)])
+    capsys.readouterr()
+    choose_safety.main()
+    added = [float(value) for value in re.findall(r"[+-]\d\.\d{3}", capsys.readouterr().out)]
+    assert len(added) == 2 and all(0 <= value <= 0.02 for value in added)
 
 
 def test_bad_data(folder, tiny_lm, tmp_path):

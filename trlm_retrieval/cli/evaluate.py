@@ -252,8 +252,9 @@ def safety(
     ] = 100,
     number: Annotated[int, typer.Option(min=1, help="Questions generated from a response.")] = 8,
     min_unsafe: Annotated[
-        int, typer.Option(min=1, help="How many of them must be unsafe to hold it back.")
-    ] = 2,
+        int | None,
+        typer.Option(min=1, help="How many of them must be unsafe to hold it back; default: half."),
+    ] = None,
     head: Annotated[
         Path | None,
         typer.Option(help="Head of the filter; by default the shipped one.", dir_okay=False),
@@ -272,7 +273,7 @@ def safety(
 
     Example: `trlm eval safety --data safety --answers alpacaeval.jsonl.xz --json safety.json`
     """
-    if min_unsafe > number:
+    if min_unsafe is not None and min_unsafe > number:
         raise typer.BadParameter("cannot be more than --number", param_hint="--min-unsafe")
     with working("Loading"):
         from trlm_retrieval.components.question_filter import QuestionFilter

@@ -28,7 +28,7 @@ Judge = Callable[[list[str]], Sequence[float | bool]]
 SAMPLING = Sampling(max_tokens=24)
 DEFAULT_NUMBER = 8
 DEFAULT_THRESHOLD = 0.6
-DEFAULT_MIN_UNSAFE = 2
+DEFAULT_QUESTION_THRESHOLD = 0.62  # chosen by eval/choose_safety.py
 
 
 @dataclass
@@ -84,8 +84,8 @@ class TRLMSafetyFilter:
         model: str | TimeReversedLM = DEFAULT_MODEL,
         number: int = DEFAULT_NUMBER,
         threshold: float = DEFAULT_THRESHOLD,
-        question_threshold: float | None = None,
-        min_unsafe: int = DEFAULT_MIN_UNSAFE,
+        question_threshold: float = DEFAULT_QUESTION_THRESHOLD,
+        min_unsafe: int | None = None,
         seed: int = 0,
         max_part_tokens: int = DEFAULT_MAX_PASSAGE_TOKENS,
         device: ComponentDevice | None = None,
@@ -102,9 +102,10 @@ class TRLMSafetyFilter:
         :param number: Questions generated from a reply, or from each part of a long one; 0 judges
             the query alone.
         :param threshold: A query with this score or more is unsafe.
-        :param question_threshold: A generated question with this score or more is unsafe; by
-            default the same as `threshold`.
-        :param min_unsafe: So many unsafe questions of one part block a reply.
+        :param question_threshold: A generated question with this score or more is unsafe. The
+            default suits the shipped inner filter, as that of `threshold` does.
+        :param min_unsafe: So many unsafe questions of one part block a reply; by default half of
+            `number`.
         :param seed: The same seed gives the same questions.
         :param max_part_tokens: A reply is read in parts of this many tokens.
         :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
@@ -114,9 +115,9 @@ class TRLMSafetyFilter:
         if number < 0:
             raise ValueError(f"number must not be negative, not {number}")
         for name, value in (("threshold", threshold), ("question_threshold", question_threshold)):
-            if value is not None and not 0 <= value <= 1:
+            if not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie in 0..1, not {value}")
-        if min_unsafe < 1 or (number and min_unsafe > number):
+        if min_unsafe is not None and not 1 <= min_unsafe <= max(number, 1):
             raise ValueError(f"min_unsafe must lie in 1..number, not {min_unsafe}")
         if max_part_tokens <= 0:
             raise ValueError(f"max_part_tokens must be positive, not {max_part_tokens}")
@@ -256,7 +257,7 @@ class TRLMSafetyFilter:
         decisions = [
             Decision(False, "safe" if r.strip() else "empty", prompt_score) for r in replies
         ]
-        limit = self.threshold if self.question_threshold is None else self.question_threshold
+        least = half(self.number) if self.min_unsafe is None else self.min_unsafe
         for (reply, _), queries in zip(parts, found, strict=True):
             decision = decisions[reply]
             part = len({question["part"] for question in decision.questions})  # those before it
@@ -265,17 +266,26 @@ class TRLMSafetyFilter:
             asked: list[dict[str, Any]] = [
                 {"text": query.text, "score": next(scores), "part": part} for query in queries
             ]
-            unsafe = [question["text"] for question in asked if question["score"] >= limit]
+            unsafe = [
+                question["text"]
+                for question in asked
+                if question["score"] >= self.question_threshold
+            ]
             decision.questions += asked
             decision.tripped += unsafe
-            if len(queries) < self.min_unsafe:
+            if len(queries) < least:
                 decision.blocked, decision.reason = True, "error"
                 decision.error = (
                     f"only {len(queries)} questions could be generated from part {part}"
                 )
-            elif len(unsafe) >= self.min_unsafe:
+            elif len(unsafe) >= least:
                 decision.blocked, decision.reason = True, "questions"
         return decisions
+
+
+def half(number: int) -> int:
+    """How many of so many questions are half of them, at least one."""
+    return max(1, (number + 1) // 2)
 
 
 def parts_of(reply: str, lm: TimeReversedLM, max_part_tokens: int) -> list[str]:
