@@ -1,12 +1,46 @@
-"""``trlm index --states``: passage states of a whole index, kept beside it."""
+"""Passage states in commands: their options, and those of a whole index, kept beside it."""
 
 import shutil
 import time
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from trlm_retrieval.cli._terminal import count, err
 from trlm_retrieval.searching import STATES
+
+
+class StatesPrecision(str, Enum):
+    """How states are kept."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    int8 = "int8"
+
+
+StatesPrecisionOption = Annotated[
+    StatesPrecision | None,
+    typer.Option(help="Of the states; by default the model's own.", show_default=False),
+]
+StatesKeepOption = Annotated[
+    float,
+    typer.Option(help="Share of each passage's positions to keep, the most attended ones."),
+]
+
+
+def check_states_options(states: bool, precision: StatesPrecision | None, keep: float) -> None:
+    """See that the options go together.
+
+    :param states: whether states are asked for.
+    :raises typer.BadParameter: if they do not.
+    """
+    if not 0 < keep <= 1:
+        raise typer.BadParameter("give a share above 0, at most 1", param_hint="--states-keep")
+    if not states and (precision or keep != 1):
+        raise typer.BadParameter("only --states needs it", param_hint="--states-...")
 
 
 def drop_states(index: Path) -> None:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trlm_retrieval.cli._states import drop_states, keep_states
+from trlm_retrieval.cli._states import (
+    StatesKeepOption,
+    StatesPrecisionOption,
+    check_states_options,
+    drop_states,
+    keep_states,
+)
 from trlm_retrieval.cli._terminal import (
     DEFAULT_INDEX,
     IndexOption,
@@ -32,15 +38,6 @@ if TYPE_CHECKING:
 
 DEFAULT_EMBEDDER = "minilm"
 _NAMED = 3  # files of one reason that are named
-
-
-class StatesPrecision(str, Enum):
-    """How states are kept."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    int8 = "int8"
 
 
 class FaissKind(str, Enum):
@@ -105,14 +102,8 @@ def index(
         ),
     ] = 0,
     model: ModelOption = None,
-    states_precision: Annotated[
-        StatesPrecision | None,
-        typer.Option(help="Of the states; by default the model's own.", show_default=False),
-    ] = None,
-    states_keep: Annotated[
-        float,
-        typer.Option(help="Share of each passage's positions to keep, the most attended ones."),
-    ] = 1.0,
+    states_precision: StatesPrecisionOption = None,
+    states_keep: StatesKeepOption = 1.0,
     as_json: JsonOption = False,
 ) -> None:
     """Index files, folders, a BEIR collection or the demo for `trlm search`.
@@ -135,10 +126,7 @@ def index(
 
     * `trlm index notes/ --expand 5`
     """
-    if not 0 < states_keep <= 1:
-        raise typer.BadParameter("give a share above 0, at most 1", param_hint="--states-keep")
-    if not states and (states_precision or states_keep != 1):
-        raise typer.BadParameter("only --states needs it", param_hint="--states-...")
+    check_states_options(states, states_precision, states_keep)
     if not (states or expand) and model:
         raise typer.BadParameter("only --states and --expand need it", param_hint="--model")
     if expand and not paths and not demo:

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trlm_retrieval.cli._states import (
+    StatesKeepOption,
+    StatesPrecisionOption,
+    check_states_options,
+)
 from trlm_retrieval.cli._terminal import JsonOption, ModelOption, count, out, print_json, working
-from trlm_retrieval.cli.index import StatesPrecision
 
 if TYPE_CHECKING:
     from trlm_retrieval.offline import Summary
@@ -67,14 +71,8 @@ def score(
             "--states", help="Compute the passages' states for `TRLMRanker`, and no scores."
         ),
     ] = False,
-    states_precision: Annotated[
-        StatesPrecision | None,
-        typer.Option(help="Of the states; by default the model's own.", show_default=False),
-    ] = None,
-    states_keep: Annotated[
-        float,
-        typer.Option(help="Share of each passage's positions to keep, the most attended ones."),
-    ] = 1.0,
+    states_precision: StatesPrecisionOption = None,
+    states_keep: StatesKeepOption = 1.0,
     shard_rows: Annotated[
         int,
         typer.Option(
@@ -129,10 +127,7 @@ def score(
 
     * `trlm score --input corpus.jsonl --passage title,text --output states --states --ray`
     """
-    if not 0 < states_keep <= 1:
-        raise typer.BadParameter("give a share above 0, at most 1", param_hint="--states-keep")
-    if not states and (states_precision or states_keep != 1):
-        raise typer.BadParameter("only --states needs it", param_hint="--states-...")
+    check_states_options(states, states_precision, states_keep)
     if states and (prior or row_id):
         raise typer.BadParameter("states have none: leave it out", param_hint="--prior, --id")
     if not on_ray and (actors or gpus_per_actor is not None or cpus_per_actor != 1):
