@@ -9,6 +9,7 @@ processor second still says what a second actor costs the first.
 """
 
 import argparse
+import logging
 import os
 import signal
 import tempfile
@@ -22,6 +23,7 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import ray
 from rich.console import Console
 from rich.table import Table
 
@@ -106,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "whole run, s",
         "foretold, s",
     )
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "pairs.parquet"
         write_pairs(source, chosen.pairs)
