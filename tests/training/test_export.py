@@ -30,8 +30,15 @@ def test_a_packaged_model_scores_by_name(demo, tmp_path, monkeypatch, no_network
     folder = tmp_path / "trlm-test"
     figures = tmp_path / "held-out.json"
     figures.write_text(json.dumps({"prefers_true": 0.875, "pairs": 1200, "name": "x"}))
+    ranked = tmp_path / "ranking.json"
+    fusion = {"nDCG@10": {"mean": 0.5, "low": 0.25, "high": 0.75}}
+    ranked.write_text(
+        json.dumps(
+            {"measure": "nDCG@10", "unit": "queries", "queries": 83, "systems": {"fusion": fusion}}
+        )
+    )
     size = export_run(
-        demo.finetuning.folder, folder, "trlm-test", "Apache-2.0", precision, [figures]
+        demo.finetuning.folder, folder, "trlm-test", "Apache-2.0", precision, [figures, ranked]
     )
     assert size == sum(path.stat().st_size for path in folder.iterdir())
     monkeypatch.setattr(weights, "HOME", tmp_path)
@@ -44,6 +51,7 @@ def test_a_packaged_model_scores_by_name(demo, tmp_path, monkeypatch, no_network
     card = (folder / "README.md").read_text()
     for words in ("trlm-test", "last to first", "pairs.jsonl", "1,200", "0.875", "2,048"):
         assert words in card, words
+    assert "| queries | 83 |\n| nDCG@10, fusion | 0.500 (0.250–0.750) |" in card
     assert str(tmp_path) not in card and "{{" not in card
 
 

@@ -88,9 +88,20 @@ def _size(folder: Path) -> int:
 
 
 def _measured(file: Path) -> dict[str, Any]:
-    """A file's figures under its name: those of ``trlm train check``, or of ``trlm eval``."""
+    """A file's figures under its name: those of ``trlm train check``, or of ``trlm eval``.
+
+    Of an evaluation, each system's main measure is told, with its interval.
+    """
     found = json.loads(file.read_text(encoding="utf-8"))
-    return {"name": file.stem, "values": _flat(found)}
+    if "systems" not in found:
+        return {"name": file.stem, "values": _flat(found)}
+    measure = found["measure"]
+    told = {
+        f"{measure}, {system}": f"{values['mean']:.3f} ({values['low']:.3f}–{values['high']:.3f})"
+        for system, measures in found["systems"].items()
+        for values in [measures[measure]]
+    }
+    return {"name": file.stem, "values": {found["unit"]: str(found["queries"])} | told}
 
 
 def _flat(value: Any, path: str = "") -> dict[str, str]:
