@@ -31,7 +31,7 @@ def naive(bag, ids):
         pooled = sum(w * v for w, v in zip(scores.softmax(0), vectors, strict=True))
         predicting = predicting + pooled @ bag.values[head] @ bag.outputs[head]
     length = ((1 + predicting.square().sum()) / 64 + 1e-6).sqrt()
-    return (bag.head @ (predicting / length)).log_softmax(0)
+    return (bag.head() @ (predicting / length)).log_softmax(0)
 
 
 @torch.no_grad()
@@ -42,6 +42,15 @@ def test_a_passage_predicts_by_its_tokens_whatever_stands_beside_it(bag):
     for row, line in zip(rows, found, strict=True):
         assert line.allclose(naive(bag, row.tolist()), atol=1e-5)
         assert line.allclose(bag(row.flip(0)[None], torch.tensor([len(row)]))[0], atol=1e-5)
+
+
+@torch.no_grad()
+def test_from_the_start_a_passage_predicts_its_own_tokens():
+    bag = BagOfTokens(200, SHAPE, inputs=28, seed=0)
+    ids = torch.stack([torch.randperm(200)[:10] for _ in range(50)])
+    found = bag(ids, torch.full((50,), 10))
+    own, chosen = found.gather(1, ids), torch.zeros_like(found, dtype=bool).scatter(1, ids, True)
+    assert own.mean() > found[~chosen].mean() + 1
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ PRESETS = {
 }
 
 # What a warm start makes: its heads copy words from the passage, so each has keys of its own.
-WARM = Preset(width=384, layers=3, heads=6, mlp=768, learning_rate=3e-3, key_heads=6, tied=False)
+WARM = Preset(width=640, layers=3, heads=10, mlp=768, learning_rate=2e-3, key_heads=10, tied=False)
 
 
 def new_model(

@@ -41,6 +41,10 @@ class BagOfTokens(torch.nn.Module):
     sum over the heads, normalised, predicts. The vectors that are read and those that predict
     stand in two separate parts of the width, so that a token does not predict itself.
 
+    It begins with every token of the passage predicting itself, and so rare words do also later:
+    the vector that predicts a token is the one that is read, turned into the other part of the
+    width, and what is learned for the token is added to it.
+
     :param inputs: numbers in a token's vector; the rest of the shape's width predicts.
     """
 
@@ -51,14 +55,25 @@ class BagOfTokens(torch.nn.Module):
         self.width, self.inputs = shape.width, inputs
         self.embeddings = _normal(vocabulary, inputs - 1)
         self.keys = _normal(inputs, heads, scale=0.02)
-        self.values = _normal(heads, inputs, size, scale=inputs**-0.5)
-        self.outputs = _normal(heads, size, outputs, scale=0.3 * (heads * size) ** -0.5)
-        self.head = _normal(vocabulary, outputs, scale=0.3 * outputs**-0.5)
+        self.turn = torch.nn.Parameter(torch.linalg.qr(torch.randn(outputs, inputs))[0].T)
+        self.values = _normal(heads, inputs, size, scale=0.1 * inputs**-0.5)
+        self.outputs = _normal(heads, size, outputs, scale=0.1 * (heads * size) ** -0.5)
+        self.learned = torch.nn.Parameter(torch.zeros(vocabulary, outputs))
+        with torch.no_grad():
+            # Each head carries its part of the vectors over; the steady number is not needed there.
+            for number in range(1, inputs):
+                head, place = number % heads, number // heads
+                self.values[head, :, place] = torch.eye(inputs)[number]
+                self.outputs[head, place] = 0.5 * self.turn[number]
 
     def vectors(self) -> torch.Tensor:
         """Vectors of length 1 of all tokens, shape (vocabulary, inputs)."""
         learned = functional.normalize(self.embeddings, dim=-1) * (1 - _STEADY**2) ** 0.5
         return torch.cat([torch.full_like(learned[:, :1], _STEADY), learned], -1)
+
+    def head(self) -> torch.Tensor:
+        """Vectors that predict the tokens, shape (vocabulary, outputs)."""
+        return self.vectors() @ self.turn + self.learned
 
     def forward(self, input_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Log-probability in nats of each token after each passage, shape (rows, vocabulary).
@@ -73,7 +88,7 @@ class BagOfTokens(torch.nn.Module):
         pooled = torch.einsum("rch,rci->rhi", scores.softmax(1), read)
         found = torch.einsum("rhi,his,hso->ro", pooled, self.values, self.outputs).float()
         square = (1 + found.square().sum(-1, keepdim=True)) / self.width
-        return (found * (square + _EPSILON) ** -0.5 @ self.head.T).float().log_softmax(-1)
+        return (found * (square + _EPSILON) ** -0.5 @ self.head().T).float().log_softmax(-1)
 
 
 def _normal(*shape: int, scale: float = 1.0) -> torch.nn.Parameter:
@@ -85,7 +100,7 @@ def as_llama(bag: BagOfTokens, shape: Preset, end: int, max_context: int, seed: 
 
     All layers but the first add nothing yet, and neither do the feed-forward parts.
     """
-    vocabulary, inputs = bag.head.shape[0], bag.inputs
+    vocabulary, inputs = bag.learned.shape[0], bag.inputs
     model: Any = new_model(shape, vocabulary, end, max_context, seed)
     with torch.no_grad():
         for layer in model.model.layers:
@@ -95,7 +110,7 @@ def as_llama(bag: BagOfTokens, shape: Preset, end: int, max_context: int, seed: 
         embeddings.zero_()
         embeddings[:, :inputs] = bag.vectors()
         head.zero_()
-        head[:, inputs:] = bag.head
+        head[:, inputs:] = bag.head()
         attention = model.model.layers[0].self_attn
         size = shape.head_size
         # A query that is the same everywhere, in the numbers that rotate least with the position.
@@ -121,7 +136,7 @@ class _BagLikelihood(Objective):
 
     def sums(self, batch: Batch) -> torch.Tensor:
         """Log-likelihood of each query given each passage, shape (passages, queries)."""
-        device = self.model.head.device
+        device = self.model.learned.device
         found = self.model(**batch.inputs_on(device))[:, batch.targets.to(device)]
         rows = len(found)
         return found.new_zeros(rows, rows).index_add(1, batch.predict_from.to(device), found)
@@ -172,7 +187,7 @@ def warm_start(
     workers: Workers,
     *,
     shape: Preset = WARM,
-    inputs: int = 160,
+    inputs: int = 272,
     contrast: float = 1.0,
     rows: int = 256,
     max_passage_tokens: int = 128,
