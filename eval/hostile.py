@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", required=True, help="BEIR folder or hub id")
     parser.add_argument("--queries", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--dtype", default=None)
     arguments = parser.parse_args()

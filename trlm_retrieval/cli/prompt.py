@@ -215,7 +215,7 @@ def search(
     ] = None,
     most: Annotated[int, typer.Option(min=1, help="Pairs taken of that file.")] = 4,
     length: Annotated[int, typer.Option(min=1, help="Tokens to find.")] = 8,
-    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 10,
     model: ModelOption = "smollm2-135m",
     seed: Annotated[int, typer.Option(help="Seed of the exchanges that are tried.")] = 0,
     as_json: JsonOption = False,

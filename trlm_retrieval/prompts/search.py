@@ -104,7 +104,7 @@ def search(
     lm: TimeReversedLM,
     slots: Sequence[Slot],
     length: int = 8,
-    steps: int = 20,
+    steps: int = 10,
     tries: int = 32,
     promising: int = 64,
     seed: int = 0,
@@ -177,7 +177,7 @@ def strengthen(
     query: str,
     passage: str,
     length: int = 8,
-    steps: int = 20,
+    steps: int = 10,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Hostile:
