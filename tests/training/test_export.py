@@ -52,7 +52,10 @@ def test_a_packaged_model_scores_by_name(demo, tmp_path, monkeypatch, no_network
     for words in ("trlm-test", "last to first", "pairs.jsonl", "1,200", "0.875", "2,048"):
         assert words in card, words
     assert "| queries | 83 |\n| nDCG@10, fusion | 0.500 (0.250–0.750) |" in card
-    assert str(tmp_path) not in card and "{{" not in card
+    assert "{{" not in card
+    for file in folder.glob("*.[jm]*"):
+        text = file.read_text(errors="replace")
+        assert str(tmp_path) not in text and str(demo.finetuning.folder) not in text, file.name
 
 
 def test_int8_takes_a_quarter(demo, tmp_path):

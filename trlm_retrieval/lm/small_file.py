@@ -36,7 +36,8 @@ def write_small(model: Any, folder: Path) -> None:
         tensors[name] = (values / scale.float()).round().clamp(-LEVELS, LEVELS).to(torch.int8)
         tensors[name + _SCALE] = scale
     save_file(tensors, folder / _FILE, {"format": "pt"})
-    settings = {k: v for k, v in model.config.to_dict().items() if k != "dtype"}
+    private = ("dtype", "_name_or_path")
+    settings = {k: v for k, v in model.config.to_dict().items() if k not in private}
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
