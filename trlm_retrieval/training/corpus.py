@@ -82,17 +82,39 @@ def read_pairs(
     :param most: take so many of each file, evenly spread over it, where it has more.
     :raises DataError: if there are none.
     """
-    pairs: dict[tuple[str, str], None] = {}
-    files = list(files)
+    [pairs] = _read_halves(list(files), [held_out], most)
+    return pairs
+
+
+def read_both_halves(
+    files: Iterable[Path], most: int | None = None
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The pairs to learn and those kept from training, as :func:`read_pairs` gives each.
+
+    :raises DataError: if there are none of one kind.
+    """
+    learned, held_out = _read_halves(list(files), [False, True], most)
+    return learned, held_out
+
+
+def _read_halves(
+    files: list[Path], halves: list[bool], most: int | None
+) -> list[list[tuple[str, str]]]:
+    """The pairs of each half, held out or not; each file is read once."""
+    pairs: dict[bool, dict[tuple[str, str], None]] = {half: {} for half in halves}
     for file in files:
-        found = [
-            (section.heading, section.text)
-            for section in read_sections([file])
-            if section.heading and section.held_out == held_out
-        ]
-        number = len(found) if most is None else min(most, len(found))
-        pairs |= dict.fromkeys(found[n * len(found) // number] for n in range(number))
-    if not pairs:
-        kind = "held-out pair" if held_out else "pair"
-        raise DataError(f"{', '.join(map(str, files))}: no {kind} of a query and a passage there")
-    return list(pairs)
+        found: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
+        for section in read_sections([file]):
+            if section.heading:
+                found[section.held_out].append((section.heading, section.text))
+        for half in halves:
+            there = found[half]
+            number = len(there) if most is None else min(most, len(there))
+            pairs[half] |= dict.fromkeys(there[n * len(there) // number] for n in range(number))
+    for half in halves:
+        if not pairs[half]:
+            kind = "held-out pair" if half else "pair"
+            raise DataError(
+                f"{', '.join(map(str, files))}: no {kind} of a query and a passage there"
+            )
+    return [list(pairs[half]) for half in halves]

@@ -17,22 +17,21 @@ from trlm_retrieval.lm.direction import PairEncoder
 from trlm_retrieval.lm.pretrained import load_pretrained, save_pretrained
 from trlm_retrieval.training.adapter import add_adapter, save_adapter
 from trlm_retrieval.training.check import check
-from trlm_retrieval.training.corpus import read_pairs
+from trlm_retrieval.training.corpus import read_both_halves
 from trlm_retrieval.training.loop import Pace, choose_precision, train
 from trlm_retrieval.training.neighbours import Neighbours
-from trlm_retrieval.training.objective import Batch, Objective
+from trlm_retrieval.training.objective import END_WEIGHT, Batch, TokenObjective
 from trlm_retrieval.training.pairs import EncodedPairs, PairBatch, PairBatches
-from trlm_retrieval.training.reporting import Reporter, plot_loss
+from trlm_retrieval.training.reporting import Reporter
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.tokenizer import end_id, start_tokens
 from trlm_retrieval.training.workers import Workers
 
-_END_WEIGHT = 0.1
 _MEASURED_PAIRS = 128
 
 
-class QueryLikelihood(Objective):
+class QueryLikelihood(TokenObjective):
     """Negative log-likelihood of queries given their passages, in nats per query token.
 
     Two terms may join it: the end token after the query, in nats a pair, and the contrast with the
@@ -42,7 +41,7 @@ class QueryLikelihood(Objective):
     """
 
     def __init__(self, model: Any, contrast: float = 0.0) -> None:
-        weights = {"loss": 1.0, "end": _END_WEIGHT}
+        weights = {"loss": 1.0, "end": END_WEIGHT}
         super().__init__(model, weights | ({"contrast": contrast} if contrast else {}))
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
@@ -99,7 +98,7 @@ def finetune(
     """
     pace = Pace(max(1, batch_tokens // device_tokens), checkpoint_minutes)
     kind = choose_precision(precision, workers.device)
-    pairs, held_out = (read_pairs(files, kept, most) for kept in (False, True))
+    pairs, held_out = read_both_halves(files, most)
     loaded = load_pretrained(base, None, torch.float32)
     tokenizer, order = loaded.tokenizer, loaded.order
     starts = loaded.start_tokens or start_tokens(tokenizer)
@@ -173,6 +172,4 @@ def finetune(
             save,
             reporter,
         )
-    if workers.leads:
-        plot_loss(run.entries(), run.folder / "loss.png")
     return run

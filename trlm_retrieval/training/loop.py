@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trlm_retrieval.lm.pretrained import choose_dtype
 from trlm_retrieval.training.objective import Batch, BatchSource, Objective
-from trlm_retrieval.training.reporting import Reporter
+from trlm_retrieval.training.reporting import Reporter, plot_loss
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.workers import Workers
@@ -130,6 +130,7 @@ def train(
     model.eval()
     if workers.leads:
         run.finish(save, workers.hardware)
+        plot_loss(run.entries(), run.folder / "loss.png")
     workers.wait()
 
 

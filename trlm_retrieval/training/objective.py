@@ -9,6 +9,8 @@ from torch.utils.checkpoint import checkpoint
 
 from trlm_retrieval.lm.likelihood import CausalNetwork
 
+END_WEIGHT = 0.1  # of the end token after a query, learned so that generated queries end
+
 _HEAD_ROWS = 8192  # with more positions, logits are computed again in the backward pass
 
 
@@ -45,9 +47,9 @@ class BatchSource(Protocol):
 
 
 class Objective(torch.nn.Module):
-    """A loss made of terms. The model's token log-likelihood is the first of them.
+    """A loss made of terms.
 
-    :param model: a Hugging Face causal LM.
+    :param model: what is trained.
     :param weights: the weight of each term; the loss is the weighted sum of the terms' means.
     """
 
@@ -55,11 +57,18 @@ class Objective(torch.nn.Module):
         super().__init__()
         self.model = model
         self.weights = weights
-        self._network = CausalNetwork(model)
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The sum of each term over the batch, in nats."""
         raise NotImplementedError
+
+
+class TokenObjective(Objective):
+    """A loss whose first term is the token log-likelihood of a Hugging Face causal LM."""
+
+    def __init__(self, model: Any, weights: dict[str, float]) -> None:
+        super().__init__(model, weights)
+        self._network = CausalNetwork(model)
 
     def log_probs(self, batch: Batch) -> torch.Tensor:
         """Log-probability of each target, in nats, shape (predictions,)."""

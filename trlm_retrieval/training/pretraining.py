@@ -11,9 +11,9 @@ from trlm_retrieval.lm.direction import Order
 from trlm_retrieval.lm.pretrained import Orders, load_pretrained, save_pretrained
 from trlm_retrieval.training.cutting import keep_layers
 from trlm_retrieval.training.loop import Pace, choose_precision, train
-from trlm_retrieval.training.objective import Batch, Objective
+from trlm_retrieval.training.objective import Batch, TokenObjective
 from trlm_retrieval.training.presets import PRESETS, new_model
-from trlm_retrieval.training.reporting import Reporter, plot_loss
+from trlm_retrieval.training.reporting import Reporter
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.shards import Shards
@@ -28,7 +28,7 @@ READS: dict[Orders, tuple[Order, ...]] = {
 _MEASURED_BATCHES = 8
 
 
-class NextToken(Objective):
+class NextToken(TokenObjective):
     """Mean negative log-likelihood of all tokens, in nats."""
 
     def __init__(self, model: Any) -> None:
@@ -196,6 +196,4 @@ def pretrain(
     source = Windows(data, start_ids, context, rows, seed)
     with Reporter(f"pre-training {out.name}", show_progress and workers.leads) as reporter:
         train(objective, source, schedule, pace, run, workers, kind, measure, save, reporter)
-    if workers.leads:
-        plot_loss(run.entries(), run.folder / "loss.png")
     return run

@@ -20,10 +20,10 @@ from trlm_retrieval.lm.packed import context_states, tail_outputs
 from trlm_retrieval.lm.pretrained import load_pretrained
 from trlm_retrieval.lm.soft_prompt import SoftEmbedding, SoftPrompt, add_soft_tokens, base_sample
 from trlm_retrieval.training.check import check
-from trlm_retrieval.training.corpus import read_pairs
+from trlm_retrieval.training.corpus import read_both_halves
 from trlm_retrieval.training.loop import Pace, choose_precision, train
-from trlm_retrieval.training.objective import Batch, Objective
-from trlm_retrieval.training.reporting import Reporter, plot_loss
+from trlm_retrieval.training.objective import END_WEIGHT, Batch, TokenObjective
+from trlm_retrieval.training.reporting import Reporter
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.tokenizer import end_id, start_tokens
@@ -89,7 +89,7 @@ class TailBatches:
         )
 
 
-class SoftPromptLikelihood(Objective):
+class SoftPromptLikelihood(TokenObjective):
     """Negative log-likelihood of queries given passage and soft prompt, in nats per query token.
 
     The end token after the query joins it with a small weight, in nats a pair.
@@ -98,7 +98,7 @@ class SoftPromptLikelihood(Objective):
     """
 
     def __init__(self, model: Any, states: PassageStates, token_budget: int) -> None:
-        super().__init__(model, {"loss": 1.0, "end": 0.1})
+        super().__init__(model, {"loss": 1.0, "end": END_WEIGHT})
         self._states, self._token_budget = states, token_budget
 
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
@@ -146,7 +146,7 @@ def train_soft_prompt(
     :raises RunError: if ``out`` holds another run.
     """
     kind = choose_precision(precision, workers.device)
-    pairs, held_out = (read_pairs(files, kept, most) for kept in (False, True))
+    pairs, held_out = read_both_halves(files, most)
     loaded = load_pretrained(base, None, kind)
     starts = loaded.start_tokens or start_tokens(loaded.tokenizer)
     model: Any = loaded.model.to(workers.device).requires_grad_(False)
@@ -220,8 +220,6 @@ def train_soft_prompt(
             save,
             reporter,
         )
-    if workers.leads:
-        plot_loss(run.entries(), run.folder / "loss.png")
     return run
 
 

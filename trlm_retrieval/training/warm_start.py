@@ -17,13 +17,14 @@ import torch
 from torch.nn import functional
 
 from trlm_retrieval.lm.direction import Order, PairEncoder, resolve_direction
+from trlm_retrieval.lm.likelihood import padded
 from trlm_retrieval.lm.pretrained import Orders, save_pretrained
-from trlm_retrieval.training.corpus import read_pairs
+from trlm_retrieval.training.corpus import read_both_halves
 from trlm_retrieval.training.loop import Pace, choose_precision, train
 from trlm_retrieval.training.objective import Batch, Objective
 from trlm_retrieval.training.pairs import EncodedPairs
 from trlm_retrieval.training.presets import WARM, Preset, new_model
-from trlm_retrieval.training.reporting import Reporter, plot_loss
+from trlm_retrieval.training.reporting import Reporter
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.tokenizer import end_id, load_tokenizer, start_tokens
@@ -39,7 +40,7 @@ class BagOfTokens(torch.nn.Module):
 
     Each head pools the passage's token vectors with weights that depend on the tokens alone. The
     sum over the heads, normalised, predicts. The vectors that are read and those that predict
-    stand in two separate parts of the width, so that a token does not predict itself.
+    stand in two separate parts of the width, so that the last token read does not predict itself.
 
     It begins with every token of the passage predicting itself, and so rare words do also later:
     the vector that predicts a token is the one that is read, turned into the other part of the
@@ -63,7 +64,8 @@ class BagOfTokens(torch.nn.Module):
             # Each head carries its part of the vectors over; the steady number is not needed there.
             for number in range(1, inputs):
                 head, place = number % heads, number // heads
-                self.values[head, :, place] = torch.eye(inputs)[number]
+                self.values[head, :, place] = 0.0
+                self.values[head, number, place] = 1.0
                 self.outputs[head, place] = 0.5 * self.turn[number]
 
     def vectors(self) -> torch.Tensor:
@@ -130,9 +132,7 @@ class _BagLikelihood(Objective):
     """Nats per query token; contrast with all other passages of the batch, in nats a pair."""
 
     def __init__(self, bag: BagOfTokens, contrast: float) -> None:
-        torch.nn.Module.__init__(self)
-        self.model = bag
-        self.weights = {"loss": 1.0, "contrast": contrast}
+        super().__init__(bag, {"loss": 1.0, "contrast": contrast})
 
     def sums(self, batch: Batch) -> torch.Tensor:
         """Log-likelihood of each query given each passage, shape (passages, queries)."""
@@ -167,11 +167,8 @@ class _RandomBatches:
         contexts = [self._pairs.contexts[pair] for pair in chosen]
         targets = [self._pairs.targets[pair] for pair in chosen]
         lengths = np.array([len(context) for context in contexts])
-        ids = np.zeros((len(chosen), lengths.max()), np.int64)
-        for row, context in zip(ids, contexts, strict=True):
-            row[: len(context)] = context
         return Batch(
-            {"input_ids": torch.from_numpy(ids), "lengths": torch.from_numpy(lengths)},
+            {"input_ids": padded(contexts), "lengths": torch.from_numpy(lengths)},
             torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(ids) for ids in targets])),
             torch.from_numpy(np.concatenate(targets)).long(),
             {"loss": sum(map(len, targets)), "contrast": len(chosen)},
@@ -204,7 +201,7 @@ def warm_start(
     :param order: how the Llama will be trained to read; the bag has no order.
     :param inputs: numbers of the shape's width that hold what is read.
     :param contrast: weight of the contrast of each query's passage with all others of its batch.
-    :param rows: pairs in a step over all processes.
+    :param rows: pairs in a batch; a step has a batch for each process.
     :raises RunError: if ``out`` holds another run.
     """
     kind = choose_precision(precision, workers.device)
@@ -230,7 +227,7 @@ def warm_start(
     )
     if run.finished:
         return run
-    pairs, held_out = (read_pairs(files, kept) for kept in (False, True))
+    pairs, held_out = read_both_halves(files)
     if workers.leads:
         run.begin()
     workers.wait()
@@ -262,8 +259,6 @@ def warm_start(
 
     with Reporter(f"warm start {out.name}", show_progress and workers.leads) as reporter:
         source = _RandomBatches(encoded, rows, seed)
-        pace = Pace(1, checkpoint_minutes)
+        pace = Pace(workers.count, checkpoint_minutes)
         train(objective, source, schedule, pace, run, workers, kind, measure, save, reporter)
-    if workers.leads:
-        plot_loss(run.entries(), run.folder / "loss.png")
     return run
