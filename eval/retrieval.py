@@ -12,7 +12,7 @@ from filelock import FileLock
 from haystack import Document
 from haystack.components.joiners import DocumentJoiner
 
-from trlm_retrieval.combination import DEFAULT_FIRST_STAGE_WEIGHT, combine
+from trlm_retrieval.combination import choose_weight, combine
 from trlm_retrieval.errors import DataError, PassageIndexError
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.passage_index import PassageIndex
@@ -102,8 +102,7 @@ def evaluate_retrieval(
     unknown = [name for name in systems if name not in SYSTEMS]
     if unknown:
         raise DataError(f"unknown system {unknown[0]!r}; there are {', '.join(SYSTEMS)}")
-    if first_stage_weight is None:
-        first_stage_weight = DEFAULT_FIRST_STAGE_WEIGHT
+    first_stage_weight = choose_weight(first_stage_weight, lm.first_stage_weight if lm else None)
     warnings = list(dataset.warnings)
     seconds: dict[str, float] = {}
     runs: dict[str, Run] = {}

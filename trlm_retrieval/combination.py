@@ -17,6 +17,12 @@ DEFAULT_NORMALISATION: Normalisation = "zscore"
 _RANK_CONSTANT = 60
 
 
+def choose_weight(asked: float | None, recommended: float | None) -> float:
+    """The first stage's weight: what was asked for, else what the model recommends, else 0.45."""
+    chosen = recommended if asked is None else asked
+    return DEFAULT_FIRST_STAGE_WEIGHT if chosen is None else chosen
+
+
 def normalise(scores: Sequence[float], how: Normalisation) -> np.ndarray:
     """Scores of one query's candidates on a common scale, shape (candidates,).
 

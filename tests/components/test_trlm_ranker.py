@@ -66,6 +66,25 @@ def test_combines_with_the_first_stage(tiny_lm):
     assert [doc.id for doc in only_first] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "recommended", "weight"),
+    [(None, None, 0.45), (None, 0.9, 0.9), (0.2, 0.9, 0.2), (0.0, 0.9, 0.0)],
+)
+def test_the_weight_asked_for_comes_before_the_recommended_one(
+    make_tiny_lm, asked, recommended, weight
+):
+    lm = make_tiny_lm("both")
+    lm.first_stage_weight = recommended
+    scores, expected = (
+        {
+            d.id: d.score
+            for d in TRLMRanker(lm, first_stage_weight=w).run(QUERY, DOCUMENTS)["documents"]
+        }
+        for w in (asked, weight)
+    )
+    assert scores == expected
+
+
 def test_without_first_stage_scores_the_likelihood_ranks_alone(tiny_lm, caplog):
     documents = [replace(doc, score=None) for doc in DOCUMENTS]
     found = TRLMRanker(tiny_lm, first_stage_weight=0.5).run(QUERY, documents)["documents"]

@@ -83,15 +83,21 @@ def test_default_is_what_the_ranker_ships(evaluation, tiny_lm):
         )
 
 
+@pytest.mark.parametrize("recommended", [False, True])
 @pytest.mark.parametrize(("weight", "same"), [(0.0, "reverse"), (1.0, "fusion")])
-def test_the_weight_of_the_first_stage_can_be_set(beir, tiny_lm, tmp_path, weight, same):
+def test_the_weight_of_the_first_stage_can_be_set(
+    beir, make_tiny_lm, tmp_path, weight, same, recommended
+):
+    lm = make_tiny_lm("both")
+    if recommended:
+        lm.first_stage_weight = weight
     found = evaluate_retrieval(
         load_dataset(str(beir)),
-        tiny_lm,
+        lm,
         "tiny",
         systems=["default"],
         cache_folder=tmp_path,
-        first_stage_weight=weight,
+        first_stage_weight=None if recommended else weight,
     )
     assert found.result.settings["first_stage_weight"] == weight
     for query, run in found.runs["default"].items():

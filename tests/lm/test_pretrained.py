@@ -41,6 +41,15 @@ def test_the_order_is_read_from_the_folder_and_can_be_overridden(folder):
     assert TimeReversedLM.from_pretrained(folder).order == "forward"
 
 
+def test_a_recommended_weight_is_kept(folder, tmp_path):
+    assert TimeReversedLM.from_pretrained(folder).first_stage_weight is None
+    settings = json.loads((folder / "trlm_config.json").read_text())
+    (folder / "trlm_config.json").write_text(json.dumps({**settings, "first_stage_weight": 0.8}))
+    lm = TimeReversedLM.from_pretrained(folder)
+    lm.save(tmp_path / "again")
+    assert TimeReversedLM.from_pretrained(tmp_path / "again").first_stage_weight == 0.8
+
+
 def test_known_reverse_checkpoints_need_no_settings(folder, monkeypatch):
     (folder / "trlm_config.json").unlink()
     monkeypatch.setattr(pretrained, "REVERSE_HUB_IDS", frozenset({str(folder)}))
@@ -53,6 +62,9 @@ def test_known_reverse_checkpoints_need_no_settings(folder, monkeypatch):
         ("{", "not valid JSON"),
         ('{"order": "sideways"}', "forward, reverse or both"),
         ('{"orders": "reverse"}', "orders"),
+        ('{"first_stage_weight": 1.5}', r"a number in 0\.\.1, not 1\.5"),
+        ('{"first_stage_weight": null}', "a number in"),
+        ('{"first_stage_weight": true}', "a number in"),
         ('{"start_tokens": {"forward": "<|nope|>"}}', "not in the tokenizer's vocabulary"),
     ],
 )

@@ -101,6 +101,17 @@ def test_an_adapter_ships_without_its_base(
     np.testing.assert_allclose([x.mean for x in merged.score(PAIRS)], expected, atol=0.01)
 
 
+def test_a_recommended_weight_ships_with_the_model(demo, tmp_path):
+    export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "int8", first_stage_weight=0.8)
+    assert TimeReversedLM.from_pretrained(tmp_path).first_stage_weight == 0.8
+    assert "| weight of the first stage | 0.8," in (tmp_path / "README.md").read_text()
+    export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "int8")
+    assert TimeReversedLM.from_pretrained(tmp_path).first_stage_weight is None
+    assert "weight of the first stage" not in (tmp_path / "README.md").read_text()
+    with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
+        export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "int8", first_stage_weight=2)
+
+
 def test_a_run_that_is_not_finished_is_refused(tmp_path):
     with pytest.raises(RunError, match="no finished run"):
         export_run(tmp_path, tmp_path / "out", "x", "MIT", "int8")

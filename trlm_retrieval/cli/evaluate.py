@@ -74,7 +74,7 @@ def retrieval(
     first_stage_weight: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Of the first stage in `default`; by default as the ranker ships."
+            min=0, max=1, help="Of the first stage in `default`; by default as the ranker has it."
         ),
     ] = None,
     json_file: JsonFileOption = None,

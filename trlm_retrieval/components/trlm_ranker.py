@@ -12,9 +12,9 @@ from haystack import Document, component, default_from_dict, default_to_dict
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.combination import (
-    DEFAULT_FIRST_STAGE_WEIGHT,
     DEFAULT_NORMALISATION,
     Normalisation,
+    choose_weight,
     combine,
 )
 from trlm_retrieval.components._model import load_lm, serialisable, with_device
@@ -64,7 +64,7 @@ class TRLMRanker:
         model: str | PairScorer = DEFAULT_MODEL,
         direction: str | None = None,
         top_k: int = 10,
-        first_stage_weight: float = DEFAULT_FIRST_STAGE_WEIGHT,
+        first_stage_weight: float | None = None,
         normalisation: Normalisation = DEFAULT_NORMALISATION,
         score_threshold: float | None = None,
         explain: bool = False,
@@ -85,7 +85,8 @@ class TRLMRanker:
             default what suits the model.
         :param top_k: How many documents to return at most.
         :param first_stage_weight: Share of the first-stage score in the result, 0 to 1. With 0 the
-            score is the log-likelihood itself.
+            score is the log-likelihood itself. By default what the model's folder recommends, else
+            0.45.
         :param normalisation: How both scores are brought to one scale before they are added:
             `zscore`, `minmax` or `rank`.
         :param score_threshold: Documents that score below it are left out.
@@ -107,7 +108,7 @@ class TRLMRanker:
         """
         if top_k <= 0:
             raise ValueError(f"top_k must be positive, not {top_k}")
-        if not 0 <= first_stage_weight <= 1:
+        if first_stage_weight is not None and not 0 <= first_stage_weight <= 1:
             raise ValueError(f"first_stage_weight must lie in 0..1, not {first_stage_weight}")
         if normalisation not in ("zscore", "minmax", "rank"):
             raise ValueError(
@@ -290,7 +291,7 @@ class TRLMRanker:
         scores_query = self._lm.template(self.direction).scores_query
         values = [found.sum if scores_query else found.mean for found in likelihoods]
         first_stage = [doc.score for doc in candidates if doc.score is not None]
-        weight = self.first_stage_weight
+        weight = choose_weight(self.first_stage_weight, self._lm.first_stage_weight)
         if len(first_stage) < len(candidates):
             if weight:
                 logger.warning(

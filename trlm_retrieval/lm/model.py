@@ -129,6 +129,7 @@ class TimeReversedLM(PairScorer):
             prompt,
         )
         lm.name = str(name_or_folder)
+        lm.first_stage_weight = loaded.first_stage_weight
         return lm
 
     def save(self, folder: str | Path) -> None:
@@ -138,7 +139,14 @@ class TimeReversedLM(PairScorer):
         """
         if self._soft_template is not None:
             raise ModelError("a model with a soft prompt cannot be saved as one: load it without")
-        save_pretrained(self.model, self.tokenizer, self.order, self.start_tokens, Path(folder))
+        save_pretrained(
+            self.model,
+            self.tokenizer,
+            self.order,
+            self.start_tokens,
+            Path(folder),
+            self.first_stage_weight,
+        )
 
     def log_probs(
         self,

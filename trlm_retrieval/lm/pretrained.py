@@ -36,12 +36,16 @@ _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, struct.error, Safete
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """What :func:`load_pretrained` found."""
+    """What :func:`load_pretrained` found.
+
+    :ivar first_stage_weight: what suits the model when it is combined with a first stage, if known.
+    """
 
     model: Any
     tokenizer: Any
     order: Orders
     start_tokens: dict[str, str] | None
+    first_stage_weight: float | None
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
@@ -127,7 +131,11 @@ def load_pretrained(
     settings = _read_settings(folder)
     known: Orders = "reverse" if location in REVERSE_HUB_IDS else "forward"
     return LoadedModel(
-        model, tokenizer, order or settings.get("order") or known, settings.get("start_tokens")
+        model,
+        tokenizer,
+        order or settings.get("order") or known,
+        settings.get("start_tokens"),
+        settings.get("first_stage_weight"),
     )
 
 
@@ -146,6 +154,7 @@ def _load_adapter(folder: Path, order: Orders | None, dtype: torch.dtype) -> Loa
         base.tokenizer,
         order or settings.get("order") or base.order,
         settings.get("start_tokens") or base.start_tokens,
+        settings.get("first_stage_weight"),
     )
 
 
@@ -177,30 +186,43 @@ def _read_settings(folder: Path | None) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{path} is not valid JSON: {error}") from error
-    unknown = set(settings) - {"order", "start_tokens"}
+    unknown = set(settings) - {"order", "start_tokens", "first_stage_weight"}
     if unknown or settings.get("order") not in (None, "forward", "reverse", "both"):
         raise ModelError(
-            f"{path}: it may hold 'order' (forward, reverse or both) and 'start_tokens', "
-            f"not {sorted(unknown) or settings['order']}"
+            f"{path}: it may hold 'order' (forward, reverse or both), 'start_tokens' and "
+            f"'first_stage_weight', not {sorted(unknown) or settings['order']}"
         )
+    weight = settings.get("first_stage_weight", 0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+        raise ModelError(f"{path}: 'first_stage_weight' must be a number in 0..1, not {weight!r}")
     return settings
 
 
 def save_pretrained(
-    model: Any, tokenizer: Any, order: Orders, start_tokens: dict[str, str], folder: Path
+    model: Any,
+    tokenizer: Any,
+    order: Orders,
+    start_tokens: dict[str, str],
+    folder: Path,
+    first_stage_weight: float | None = None,
 ) -> None:
-    """Write a model folder with its reading order."""
+    """Write a model folder with its settings."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    save_settings(order, start_tokens, folder)
+    save_settings(order, start_tokens, folder, first_stage_weight)
 
 
-def save_settings(order: Orders, start_tokens: dict[str, str], folder: Path) -> None:
-    """Write how a folder's model reads."""
-    (folder / CONFIG_NAME).write_text(
-        json.dumps({"order": order, "start_tokens": start_tokens}, indent=2) + "\n",
-        encoding="utf-8",
-    )
+def save_settings(
+    order: Orders,
+    start_tokens: dict[str, str],
+    folder: Path,
+    first_stage_weight: float | None = None,
+) -> None:
+    """Write how a folder's model reads, and what suits it beside a first stage, if known."""
+    settings: dict[str, Any] = {"order": order, "start_tokens": start_tokens}
+    if first_stage_weight is not None:
+        settings["first_stage_weight"] = first_stage_weight
+    (folder / CONFIG_NAME).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def model_fingerprint(

@@ -44,6 +44,8 @@ class PairScorer(ABC):
     :raises ModelError: if the tokenizer is not a fast one, or has no token to start with.
     """
 
+    first_stage_weight: float | None = None
+    """What suits the model where its ranking is combined with that of a first stage, if known."""
     supports_states: bool = False
     """Whether passage states are of use."""
     fingerprint: str

@@ -27,15 +27,21 @@ def export_run(
     precision: Literal["int8", "float16"],
     figures: Sequence[Path] = (),
     merge: bool = False,
+    first_stage_weight: float | None = None,
 ) -> int:
     """Write a finished run's model to a folder that ``from_pretrained`` loads, with its card.
 
     :param precision: how a whole model's weights are stored; an adapter is stored in float16.
     :param figures: JSON files with measured figures; they are put into the card.
     :param merge: write an adapter and its base as one model.
+    :param first_stage_weight: what :class:`TRLMRanker` gives the first stage's score unless told
+        otherwise; by default 0.45.
     :returns: size of the folder in bytes.
     :raises RunError: if the run is not finished.
+    :raises ValueError: if the weight is outside 0..1.
     """
+    if first_stage_weight is not None and not 0 <= first_stage_weight <= 1:
+        raise ValueError(f"first_stage_weight must lie in 0..1, not {first_stage_weight}")
     model_folder = run / "model"
     if not model_folder.is_dir():
         raise RunError(f"{run} holds no finished run; it needs a folder `model`")
@@ -50,7 +56,7 @@ def export_run(
     else:
         parameters = sum(parameter.numel() for parameter in lm.model.parameters())
         _write_whole(lm, folder, precision)
-    save_settings(lm.order, lm.start_tokens, folder)
+    save_settings(lm.order, lm.start_tokens, folder, first_stage_weight)
     history = json.loads((model_folder / HISTORY).read_text(encoding="utf-8"))
     write_text(folder / HISTORY, json.dumps(history, indent=2, ensure_ascii=False) + "\n")
     card = Template(_CARD.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True)
@@ -67,6 +73,7 @@ def export_run(
             config=lm.model.config,
             vocabulary=len(lm.tokenizer),
             history=history,
+            weight=first_stage_weight,
             figures=[_measured(file) for file in figures],
         ),
     )
