@@ -78,6 +78,14 @@ DirectionOption = Annotated[
 PassageTokensOption = Annotated[
     int, typer.Option("--max-passage-tokens", min=1, help="Longer passages are cut.")
 ]
+FreezeOption = Annotated[
+    int | None,
+    typer.Option(
+        "--freeze",
+        min=0,
+        help="Leave the embeddings, the head and so many first layers of the model as they are.",
+    ),
+]
 
 _SOFT_PROMPT_MINUTES = 3.0
 
@@ -285,6 +293,7 @@ def pretrain(
     layers: Annotated[
         str | None, typer.Option(help="With --base: keep just these layers, such as 0,1,29.")
     ] = None,
+    frozen_layers: FreezeOption = None,
     steps: StepsOption = None,
     minutes: MinutesOption = None,
     learning_rate: RateOption = None,
@@ -318,6 +327,7 @@ def pretrain(
             preset=preset,
             base=base,
             layers=_numbers(layers) if layers else None,
+            frozen_layers=frozen_layers,
             context=context,
             batch_tokens=batch_tokens,
             device_tokens=device_tokens or _device_tokens(workers.device.type),
@@ -339,6 +349,7 @@ def finetune(
     lora: Annotated[
         int | None, typer.Option(min=1, help="Train an adapter of this rank, not all weights.")
     ] = None,
+    frozen_layers: FreezeOption = None,
     contrast: Annotated[
         float,
         typer.Option(
@@ -385,6 +396,7 @@ def finetune(
             workers,
             direction=direction,
             adapter_rank=lora,
+            frozen_layers=frozen_layers,
             contrast=contrast,
             others=others,
             most=most,
@@ -561,6 +573,14 @@ def export(
     merge: Annotated[
         bool, typer.Option("--merge", help="Write an adapter and its base as one model.")
     ] = False,
+    first_stage_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="What the ranker gives the first stage unless told otherwise; by default 0.45.",
+        ),
+    ] = None,
 ) -> None:
     """Write a run's model, or adapter, small enough to ship, with a card of how it was made.
 
@@ -569,7 +589,9 @@ def export(
     with working("Exporting"):
         from trlm_retrieval.training.export import export_run
 
-        size = export_run(run, folder, name, licence, precision, figures or [], merge)
+        size = export_run(
+            run, folder, name, licence, precision, figures or [], merge, first_stage_weight
+        )
     out.print(f"{folder} holds {name}, {size / 1e6:.1f} MB", soft_wrap=True)
 
 

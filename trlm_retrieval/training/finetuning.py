@@ -18,6 +18,7 @@ from trlm_retrieval.lm.pretrained import load_pretrained, save_pretrained
 from trlm_retrieval.training.adapter import add_adapter, save_adapter
 from trlm_retrieval.training.check import check
 from trlm_retrieval.training.corpus import read_both_halves
+from trlm_retrieval.training.layers import freeze
 from trlm_retrieval.training.loop import Pace, choose_precision, train
 from trlm_retrieval.training.neighbours import Neighbours
 from trlm_retrieval.training.objective import END_WEIGHT, Batch, TokenObjective
@@ -70,6 +71,7 @@ def finetune(
     *,
     direction: str | None = None,
     adapter_rank: int | None = None,
+    frozen_layers: int | None = None,
     contrast: float = 0.0,
     others: int = 7,
     most: int | None = None,
@@ -89,17 +91,22 @@ def finetune(
     :param files: pair files; the hundredth part that :class:`Section` holds out is measured on.
     :param direction: ``ba`` or ``fo``; by default the model's own.
     :param adapter_rank: train a LoRA adapter of this rank instead of the whole model.
+    :param frozen_layers: leave the embeddings, the head and so many first layers as they are.
     :param contrast: weight of the contrastive term; 0 leaves it out.
     :param others: with the contrast, how many passages of other pairs a query meets.
     :param most: pairs taken of each file, where it has more.
     :param batch_tokens: tokens in a step over all processes; ``device_tokens`` in one pass.
+    :raises ValueError: if an adapter and frozen layers are asked for, or too many of these.
     :raises ModelError: if the model does not read in the direction's order.
     :raises RunError: if ``out`` holds another run.
     """
+    if adapter_rank is not None and frozen_layers is not None:
+        raise ValueError("with an adapter the whole model is frozen: leave frozen_layers out")
     pace = Pace(max(1, batch_tokens // device_tokens), checkpoint_minutes)
     kind = choose_precision(precision, workers.device)
     pairs, held_out = read_both_halves(files, most)
-    loaded = load_pretrained(base, None, torch.float32)
+    # Below an adapter the model is frozen: it needs no more precision than it is computed in.
+    loaded = load_pretrained(base, None, torch.float32 if adapter_rank is None else kind)
     tokenizer, order = loaded.tokenizer, loaded.order
     starts = loaded.start_tokens or start_tokens(tokenizer)
     model: Any = loaded.model.to(workers.device)
@@ -115,6 +122,7 @@ def finetune(
             "base": base,
             "direction": template.name,
             "adapter_rank": adapter_rank,
+            "frozen_layers": frozen_layers,
             "contrast": contrast,
             "others": others if contrast else 0,
             "data": list(files),
@@ -132,6 +140,8 @@ def finetune(
     if workers.leads:
         run.begin()
     workers.wait()
+    if frozen_layers is not None:
+        freeze(model, frozen_layers)
     adapted = add_adapter(model, adapter_rank, seed) if adapter_rank is not None else None
     start_ids: dict[Any, int] = {
         name: tokenizer.convert_tokens_to_ids(token) for name, token in starts.items()

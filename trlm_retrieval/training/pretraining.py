@@ -9,7 +9,7 @@ import torch
 
 from trlm_retrieval.lm.direction import Order
 from trlm_retrieval.lm.pretrained import Orders, load_pretrained, save_pretrained
-from trlm_retrieval.training.cutting import keep_layers
+from trlm_retrieval.training.layers import freeze, keep_layers
 from trlm_retrieval.training.loop import Pace, choose_precision, train
 from trlm_retrieval.training.objective import Batch, TokenObjective
 from trlm_retrieval.training.presets import PRESETS, new_model
@@ -99,6 +99,7 @@ def pretrain(
     preset: str | None = None,
     base: str | Path | None = None,
     layers: Sequence[int] | None = None,
+    frozen_layers: int | None = None,
     context: int = 512,
     max_context: int = 1024,
     batch_tokens: int = 8192,
@@ -117,6 +118,8 @@ def pretrain(
     :param preset: size of a new model, a name of ``PRESETS``.
     :param base: a model to go on from instead, whose tokenizer the shards must have.
     :param layers: keep only these layers of the base, numbered from 0.
+    :param frozen_layers: leave the embeddings, the head and so many of the base's first layers
+        as they are.
     :param context: tokens in a row; ``max_context`` is what a new model can take later.
     :param batch_tokens: tokens in a step over all processes; ``device_tokens`` in one pass.
     :param checkpoint_minutes: time between checkpoints.
@@ -125,8 +128,8 @@ def pretrain(
     """
     if (preset is None) == (base is None) or (preset is not None and preset not in PRESETS):
         raise ValueError(f"give a model to go on from, or a size: {', '.join(PRESETS)}")
-    if layers is not None and base is None:
-        raise ValueError("layers are picked from a model to go on from, not from a new one")
+    if base is None and (layers is not None or frozen_layers is not None):
+        raise ValueError("layers are picked or frozen in a model to go on from, not in a new one")
     rows = max(1, device_tokens // context)
     pace = Pace(max(1, batch_tokens // (rows * context)), checkpoint_minutes)
     kind = choose_precision(precision, workers.device)
@@ -144,6 +147,7 @@ def pretrain(
             "preset": preset,
             "base": base,
             "layers": None if layers is None else list(layers),
+            "frozen_layers": frozen_layers,
             "shards": shards,
             "data": data.sources,
             "train_tokens": len(data),
@@ -173,6 +177,8 @@ def pretrain(
         model = loaded.model
         if layers is not None:
             keep_layers(model, layers)
+        if frozen_layers is not None:
+            freeze(model, frozen_layers)
     if context > model.config.max_position_embeddings:
         raise ValueError(
             f"rows of {context} tokens are longer than the model's context of "

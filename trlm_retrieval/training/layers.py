@@ -1,4 +1,4 @@
-"""A smaller model to start from: some of the layers of a larger one."""
+"""Some layers of a model: to start from them alone, or to leave them as they are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,11 +17,7 @@ def keep_layers(model: Any, layers: Sequence[int]) -> None:
     :raises ValueError: for numbers that are not ascending or not there.
     :raises ModelError: if the model does not keep its layers the way Llama does.
     """
-    stack = getattr(model.base_model, "layers", None)
-    if not isinstance(stack, torch.nn.ModuleList) or not all(
-        hasattr(layer, "self_attn") for layer in stack
-    ):
-        raise ModelError(f"layers of a {model.config.model_type} model cannot be picked")
+    stack = _layers(model)
     ascending = list(layers) == sorted(set(layers))
     if not layers or not ascending or layers[0] < 0 or layers[-1] >= len(stack):
         raise ValueError(
@@ -34,3 +30,28 @@ def keep_layers(model: Any, layers: Sequence[int]) -> None:
     model.config.num_hidden_layers = len(kept)
     if getattr(model.config, "layer_types", None):
         model.config.layer_types = [model.config.layer_types[number] for number in layers]
+
+
+def freeze(model: Any, layers: int) -> None:
+    """Leave the embeddings, the output head and the first layers of a Llama-like model untrained.
+
+    :param layers: how many layers; the others and the last norm are trained.
+    :raises ValueError: if that leaves no layer to train.
+    :raises ModelError: if the model does not keep its layers the way Llama does.
+    """
+    stack = _layers(model)
+    if not 0 <= layers < len(stack):
+        raise ValueError(
+            f"0 to {len(stack) - 1} of {len(stack)} layers can be frozen, not {layers}"
+        )
+    for part in (model.get_input_embeddings(), model.get_output_embeddings(), *stack[:layers]):
+        part.requires_grad_(False)
+
+
+def _layers(model: Any) -> torch.nn.ModuleList:
+    stack = getattr(model.base_model, "layers", None)
+    if not isinstance(stack, torch.nn.ModuleList) or not all(
+        hasattr(layer, "self_attn") for layer in stack
+    ):
+        raise ModelError(f"layers of a {model.config.model_type} model cannot be picked")
+    return stack
