@@ -17,6 +17,14 @@ DEFAULT_NORMALISATION: Normalisation = "zscore"
 _RANK_CONSTANT = 60
 
 
+def check_weight(first_stage_weight: float) -> None:
+    """
+    :raises ValueError: if the first stage's weight is outside 0..1.
+    """
+    if not 0 <= first_stage_weight <= 1:
+        raise ValueError(f"first_stage_weight must lie in 0..1, not {first_stage_weight}")
+
+
 def choose_weight(asked: float | None, recommended: float | None) -> float:
     """The first stage's weight: what was asked for, else what the model recommends, else 0.45."""
     chosen = recommended if asked is None else asked
@@ -62,8 +70,7 @@ def combine(
 
     :raises ValueError: if the weight is outside 0..1, lengths differ or scores are not finite.
     """
-    if not 0 <= first_stage_weight <= 1:
-        raise ValueError(f"first_stage_weight must lie in 0..1, not {first_stage_weight}")
+    check_weight(first_stage_weight)
     if len(first_stage) != len(log_likelihoods):
         raise ValueError(
             f"{len(first_stage)} first-stage scores do not fit {len(log_likelihoods)} likelihoods"

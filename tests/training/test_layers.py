@@ -89,6 +89,12 @@ def test_what_is_frozen_stays_and_the_rest_learns(
         assert frozen == expected and expected < before.keys()
 
 
+def test_what_is_refused_leaves_no_run_behind(tiny_lm_folder, pair_file, alone, tmp_path):
+    with pytest.raises(ValueError, match="layers can be frozen"):
+        finetune(tiny_lm_folder, [pair_file], tmp_path, Schedule(steps=1), alone, frozen_layers=99)
+    assert not any(tmp_path.iterdir())
+
+
 def test_frozen_layers_and_an_adapter_exclude_each_other(tiny_lm_folder, alone, tmp_path):
     with pytest.raises(ValueError, match="leave frozen_layers out"):
         finetune(

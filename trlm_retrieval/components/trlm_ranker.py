@@ -14,6 +14,7 @@ from haystack.utils import ComponentDevice
 from trlm_retrieval.combination import (
     DEFAULT_NORMALISATION,
     Normalisation,
+    check_weight,
     choose_weight,
     combine,
 )
@@ -108,8 +109,8 @@ class TRLMRanker:
         """
         if top_k <= 0:
             raise ValueError(f"top_k must be positive, not {top_k}")
-        if first_stage_weight is not None and not 0 <= first_stage_weight <= 1:
-            raise ValueError(f"first_stage_weight must lie in 0..1, not {first_stage_weight}")
+        if first_stage_weight is not None:
+            check_weight(first_stage_weight)
         if normalisation not in ("zscore", "minmax", "rank"):
             raise ValueError(
                 f"normalisation must be 'zscore', 'minmax' or 'rank', not {normalisation!r}"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from jinja2 import Template
 
+from trlm_retrieval.combination import check_weight
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.adapter import adapter_base, is_adapter, write_half_adapter
 from trlm_retrieval.lm.pretrained import save_settings
@@ -40,8 +41,8 @@ def export_run(
     :raises RunError: if the run is not finished.
     :raises ValueError: if the weight is outside 0..1.
     """
-    if first_stage_weight is not None and not 0 <= first_stage_weight <= 1:
-        raise ValueError(f"first_stage_weight must lie in 0..1, not {first_stage_weight}")
+    if first_stage_weight is not None:
+        check_weight(first_stage_weight)
     model_folder = run / "model"
     if not model_folder.is_dir():
         raise RunError(f"{run} holds no finished run; it needs a folder `model`")

@@ -137,9 +137,6 @@ def finetune(
     )
     if run.finished:
         return run
-    if workers.leads:
-        run.begin()
-    workers.wait()
     if frozen_layers is not None:
         freeze(model, frozen_layers)
     adapted = add_adapter(model, adapter_rank, seed) if adapter_rank is not None else None

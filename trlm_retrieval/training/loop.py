@@ -84,6 +84,9 @@ def train(
         )
     if run.finished:
         return
+    if workers.leads:
+        run.begin()
+    workers.wait()
     model = objective.model
     optimizer = make_optimizer(model, schedule.learning_rate)
     progress = Progress(**(run.load_checkpoint(model, optimizer) or {}))

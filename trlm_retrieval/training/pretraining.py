@@ -162,9 +162,6 @@ def pretrain(
     )
     if run.finished:
         return run
-    if workers.leads:
-        run.begin()
-    workers.wait()
     if base is None:
         assert preset is not None
         model: Any = new_model(

@@ -177,9 +177,6 @@ def train_soft_prompt(
     )
     if run.finished:
         return run
-    if workers.leads:
-        run.begin()
-    workers.wait()
     sample = base_sample(model)
     before, begin = _instruction(written, lm.encoder)
     table = model.get_input_embeddings()

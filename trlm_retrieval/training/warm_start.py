@@ -228,9 +228,6 @@ def warm_start(
     if run.finished:
         return run
     pairs, held_out = read_both_halves(files)
-    if workers.leads:
-        run.begin()
-    workers.wait()
     start_ids: dict[Order, int] = {
         "forward": tokenizer.convert_tokens_to_ids(starts["forward"]),
         "reverse": tokenizer.convert_tokens_to_ids(starts["reverse"]),
