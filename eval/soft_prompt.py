@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from trlm_retrieval.combination import combine
+from trlm_retrieval.combination import choose_weight, combine
 from trlm_retrieval.lm import Template, TimeReversedLM
 from trlm_retrieval.lm.soft_prompt import SoftPrompt
 from trlm_retrieval.passage_index.text import passage_text
@@ -62,6 +62,7 @@ def compare_ranking(
     runs: dict[str, Run] = {"first stage": candidates}
     cache = ScoreCache(cache_folder / "scores.sqlite")
     for name, (lm, template) in prompts.items():
+        weight = choose_weight(None, lm.first_stage_weight)
         with progress_bar(f"Scoring {name}", len(pairs), show_progress) as advance:
             scores, _ = cache.score(
                 lm,
@@ -78,7 +79,9 @@ def compare_ranking(
             query: dict(
                 zip(
                     found,
-                    combine(list(candidates[query].values()), list(found.values())).tolist(),
+                    combine(
+                        list(candidates[query].values()), list(found.values()), weight
+                    ).tolist(),
                     strict=True,
                 )
             )
