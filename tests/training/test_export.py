@@ -94,7 +94,8 @@ def test_an_adapter_ships_without_its_base(
     exact = TimeReversedLM.from_pretrained(run.model_folder, dtype="float32")
     found, expected = ([x.mean for x in m.score(PAIRS)] for m in (lm, exact))
     np.testing.assert_allclose(found, expected, atol=0.01)
-    assert "| adapter | LoRA, added to" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "| adapter | LoRA, added to" in card and "adapter of rank 2 |" in card
     export_run(run.folder, folder, "trlm-test", "Apache-2.0", "float16", merge=True)
     assert (folder / "config.json").exists()
     merged = TimeReversedLM.from_pretrained(folder, dtype="float32")

@@ -1,5 +1,6 @@
 """Some layers of a model as a smaller one, or left as they are."""
 
+import json
 from itertools import pairwise
 
 import pytest
@@ -9,9 +10,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from trlm_retrieval import TimeReversedLM
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.training.export import export_run
 from trlm_retrieval.training.finetuning import finetune
 from trlm_retrieval.training.layers import freeze, keep_layers
 from trlm_retrieval.training.pretraining import pretrain
+from trlm_retrieval.training.run import HISTORY
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.shards import pack
 
@@ -87,6 +90,11 @@ def test_what_is_frozen_stays_and_the_rest_learns(
         frozen = {name for name in before if before[name].equal(after[name])}
         expected = {n for n in before if "embed" in n or "lm_head" in n or "layers.0." in n}
         assert frozen == expected and expected < before.keys()
+    history = json.loads((second.model_folder / HISTORY).read_text())
+    assert [run["frozen_layers"] for run in history] == [1, 1]
+    export_run(second.folder, tmp_path / "out", "x", "MIT", "int8")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.count("embeddings, head and first 1 layer frozen |") == 2
 
 
 def test_what_is_refused_leaves_no_run_behind(tiny_lm_folder, pair_file, alone, tmp_path):

@@ -22,7 +22,8 @@ from trlm_retrieval.text_files import read_json_lines, write_text
 HISTORY = "training.json"
 
 _MODEL, _OPTIMIZER = "model.", "optimizer."
-_SUMMARISED = ("task", "order", "direction", "preset", "layers")  # settings told with the model
+# Settings told with the model.
+_SUMMARISED = ("task", "order", "direction", "preset", "layers", "frozen_layers", "adapter_rank")
 
 
 class RunError(TRLMError):
@@ -148,10 +149,7 @@ class Run:
         entries = self.entries()
         base, data = self.settings.get("base"), self.settings["data"]
         return {
-            **{
-                name: self.settings.get(name)
-                for name in ("task", "order", "direction", "preset", "layers")
-            },
+            **{name: self.settings.get(name) for name in _SUMMARISED},
             "base": Path(base).parent.name if base and Path(base).is_dir() else base,
             "data": [Path(file).name for file in data],
             "tokens": entries[-1]["tokens"],
