@@ -21,7 +21,6 @@ many searches run side by side and share the model's batches (:func:`search`).
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, log2
 from typing import Literal, Protocol
 
 from trlm_retrieval.lm.direction import DIRECTIONS, Template
@@ -243,17 +242,6 @@ SEARCHES: dict[SearchName, Callable[[Sequence[str]], Search]] = {
     "binary": binary,
     "exclusion": exclusion,
 }
-
-
-def most_calls(name: SearchName, sentences: int) -> int:
-    """The most model calls that a search makes in a source of that many sentences."""
-    if sentences == 1:
-        return 1
-    return {
-        "linear": sentences,
-        "binary": 2 * ceil(log2(sentences)),
-        "exclusion": sentences + 1,
-    }[name]
 
 
 def search(

@@ -1,7 +1,7 @@
 """Is a model any good? What it makes of held-out pairs, true ones and shuffled ones."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
@@ -30,9 +30,6 @@ class Check:
     prefers_true: float
     low: float
     high: float
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
 
 
 def check(
