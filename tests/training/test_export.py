@@ -5,14 +5,17 @@ import socket
 
 import numpy as np
 import pytest
+import torch
 
 from trlm_retrieval import TimeReversedLM, weights
 from trlm_retrieval.lm.adapter import adapter_base, is_adapter
 from trlm_retrieval.model_store import is_pulled
 from trlm_retrieval.training.export import export_run
 from trlm_retrieval.training.finetuning import finetune
+from trlm_retrieval.training.pretraining import pretrain
 from trlm_retrieval.training.run import RunError
 from trlm_retrieval.training.schedule import Schedule
+from trlm_retrieval.training.shards import pack
 
 PAIRS = [("the with statement", "The with statement wraps a block."), ("loops", "A for loop.")]
 
@@ -100,6 +103,64 @@ def test_an_adapter_ships_without_its_base(
     assert (folder / "config.json").exists()
     merged = TimeReversedLM.from_pretrained(folder, dtype="float32")
     np.testing.assert_allclose([x.mean for x in merged.score(PAIRS)], expected, atol=0.01)
+
+
+def _weights(folder):
+    return TimeReversedLM.from_pretrained(folder, dtype="float32").model.state_dict()
+
+
+def test_a_share_of_the_base_is_the_average_of_the_weights(demo, tmp_path):
+    before = _weights(demo.pretraining.model_folder)
+    after = _weights(demo.finetuning.model_folder)
+    export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "float16", base_share=0.25)
+    for name, found in _weights(tmp_path).items():
+        expected = 0.25 * before[name] + 0.75 * after[name]
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    assert "0.25 of the weights before it and 0.75" in (tmp_path / "README.md").read_text()
+    with pytest.raises(RunError, match="began with random weights"):
+        export_run(demo.pretraining.folder, tmp_path, "x", "MIT", "int8", base_share=0.5)
+    for share in (-0.1, 1):
+        with pytest.raises(ValueError, match="below 1"):
+            export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "int8", base_share=share)
+
+
+def test_a_share_of_the_base_weakens_an_adapter(pair_file, tiny_lm_folder, alone, tmp_path):
+    schedule, sizes = (
+        Schedule(steps=2, learning_rate=0.01),
+        {"batch_tokens": 256, "device_tokens": 256},
+    )
+    run = finetune(
+        tiny_lm_folder, [pair_file], tmp_path / "run", schedule, alone, adapter_rank=2, **sizes
+    )
+    before, after = _weights(tiny_lm_folder), _weights(run.model_folder)
+    for merge in (False, True):
+        folder = tmp_path / f"{merge}"
+        export_run(run.folder, folder, "x", "MIT", "float16", merge=merge, base_share=0.25)
+        found = _weights(folder)
+        changed = 0
+        for name, weight in found.items():
+            expected = 0.25 * before[name] + 0.75 * after[name]
+            torch.testing.assert_close(weight, expected, atol=1e-3, rtol=1e-3)
+            changed += not torch.allclose(expected, after[name], atol=2e-3)
+        assert changed
+
+
+def test_a_base_of_another_shape_has_no_average(made_up, tiny_lm, tiny_lm_folder, alone, tmp_path):
+    pack(made_up(300), tiny_lm.tokenizer, tmp_path / "shards")
+    sizes = {"batch_tokens": 512, "device_tokens": 512, "context": 32}
+    run = pretrain(
+        tmp_path / "shards",
+        tmp_path / "run",
+        "reverse",
+        Schedule(steps=1),
+        alone,
+        base=tiny_lm_folder,
+        layers=[0],
+        **sizes,
+    )
+    with pytest.raises(RunError, match="differ in shape"):
+        export_run(run.folder, tmp_path / "out", "x", "MIT", "int8", base_share=0.5)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_recommended_weight_ships_with_the_model(demo, tmp_path):

@@ -581,6 +581,12 @@ def export(
             help="What the ranker gives the first stage unless told otherwise; by default 0.45.",
         ),
     ] = None,
+    base_share: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.99, help="Average the weights with so much of those the run began with."
+        ),
+    ] = 0.0,
 ) -> None:
     """Write a run's model, or adapter, small enough to ship, with a card of how it was made.
 
@@ -590,7 +596,15 @@ def export(
         from trlm_retrieval.training.export import export_run
 
         size = export_run(
-            run, folder, name, licence, precision, figures or [], merge, first_stage_weight
+            run,
+            folder,
+            name,
+            licence,
+            precision,
+            figures or [],
+            merge,
+            first_stage_weight,
+            base_share,
         )
     out.print(f"{folder} holds {name}, {size / 1e6:.1f} MB", soft_wrap=True)
 

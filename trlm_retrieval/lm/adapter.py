@@ -72,9 +72,15 @@ def merge_adapter(model: Any, folder: Path) -> None:
         raise ModelError(f"the adapter in {folder} does not fit its base: {error}") from error
 
 
-def write_half_adapter(folder: Path, to: Path) -> int:
-    """Write an adapter to another folder, its numbers in float16; returns how many they are."""
-    tensors = {name: tensor.half() for name, tensor in load_file(folder / _WEIGHTS).items()}
+def write_half_adapter(folder: Path, to: Path, strength: float = 1.0) -> int:
+    """Write an adapter to another folder, its numbers in float16; returns how many they are.
+
+    :param strength: what the adapter then adds to the weights, as a part of what it added.
+    """
+    tensors = {
+        name: (tensor * strength if name.endswith(_B) else tensor).half()
+        for name, tensor in load_file(folder / _WEIGHTS).items()
+    }
     save_file(tensors, to / _WEIGHTS, {"format": "pt"})
     (to / _CONFIG).write_text(json.dumps(_settings(folder), indent=2) + "\n", encoding="utf-8")
     return sum(tensor.numel() for tensor in tensors.values())

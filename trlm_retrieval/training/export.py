@@ -29,36 +29,49 @@ def export_run(
     figures: Sequence[Path] = (),
     merge: bool = False,
     first_stage_weight: float | None = None,
+    base_share: float = 0.0,
 ) -> int:
     """Write a finished run's model to a folder that ``from_pretrained`` loads, with its card.
+
+    Training on pairs forgets some of what the model could do before. The average of the weights
+    before and after keeps most of both (Wortsman et al., *Robust fine-tuning of zero-shot models*,
+    CVPR 2022).
 
     :param precision: how a whole model's weights are stored; an adapter is stored in float16.
     :param figures: JSON files with measured figures; they are put into the card.
     :param merge: write an adapter and its base as one model.
     :param first_stage_weight: what :class:`TRLMRanker` gives the first stage's score unless told
         otherwise; by default 0.45.
+    :param base_share: how much of the average is the model that the run began with; 0 writes what
+        the run made.
     :returns: size of the folder in bytes.
-    :raises RunError: if the run is not finished.
-    :raises ValueError: if the weight is outside 0..1.
+    :raises RunError: if the run is not finished, or has no base of the same shape to average with.
+    :raises ValueError: if the weight is outside 0..1, or the share is, or is 1.
     """
     if first_stage_weight is not None:
         check_weight(first_stage_weight)
+    if not 0 <= base_share < 1:
+        raise ValueError(f"base_share must be 0 or more and below 1, not {base_share}")
     model_folder = run / "model"
     if not model_folder.is_dir():
         raise RunError(f"{run} holds no finished run; it needs a folder `model`")
     lm = TimeReversedLM.from_pretrained(model_folder, dtype="float32", device="cpu")
+    base = adapter_base(model_folder) if is_adapter(model_folder) and not merge else None
+    if base is None and base_share:
+        _average(lm, run, base_share)
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (*folder.glob("*.safetensors"), *folder.glob("*config.json")):
         stale.unlink()
-    base = adapter_base(model_folder) if is_adapter(model_folder) and not merge else None
     if base is not None:
-        parameters = write_half_adapter(model_folder, folder)
+        parameters = write_half_adapter(model_folder, folder, 1 - base_share)
         precision = "float16"
     else:
         parameters = sum(parameter.numel() for parameter in lm.model.parameters())
         _write_whole(lm, folder, precision)
     save_settings(lm.order, lm.start_tokens, folder, first_stage_weight)
     history = json.loads((model_folder / HISTORY).read_text(encoding="utf-8"))
+    if base_share:
+        history[-1]["base_share"] = base_share
     write_text(folder / HISTORY, json.dumps(history, indent=2, ensure_ascii=False) + "\n")
     card = Template(_CARD.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True)
     write_text(
@@ -81,6 +94,23 @@ def export_run(
     for file in folder.iterdir():
         file.chmod(0o644)  # safetensors writes for its owner alone
     return _size(folder)
+
+
+def _average(lm: TimeReversedLM, run: Path, base_share: float) -> None:
+    """Move a run's weights towards those that it began with, in place."""
+    settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+    if settings.get("base") is None:
+        raise RunError(f"{run} began with random weights: leave base_share out")
+    base = TimeReversedLM.from_pretrained(settings["base"], dtype="float32", device="cpu")
+    before, after = (dict(model.named_parameters()) for model in (base.model, lm.model))
+    if {name: p.shape for name, p in before.items()} != {n: p.shape for n, p in after.items()}:
+        raise RunError(
+            f"{run} and the model {settings['base']} that it began with differ in shape, so that "
+            "there is no average: leave base_share out"
+        )
+    with torch.no_grad():
+        for name, parameter in after.items():
+            parameter.lerp_(before[name], base_share)
 
 
 def _write_whole(lm: TimeReversedLM, folder: Path, precision: Literal["int8", "float16"]) -> None:
