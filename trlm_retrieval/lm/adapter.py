@@ -72,7 +72,7 @@ def merge_adapter(model: Any, folder: Path) -> None:
         raise ModelError(f"the adapter in {folder} does not fit its base: {error}") from error
 
 
-def write_half_adapter(folder: Path, to: Path, strength: float = 1.0) -> int:
+def write_adapter(folder: Path, to: Path, strength: float = 1.0) -> int:
     """Write an adapter to another folder, its numbers in float16; returns how many they are.
 
     :param strength: what the adapter then adds to the weights, as a part of what it added.

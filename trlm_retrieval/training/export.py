@@ -10,7 +10,7 @@ from jinja2 import Template
 
 from trlm_retrieval.combination import check_weight
 from trlm_retrieval.lm import TimeReversedLM
-from trlm_retrieval.lm.adapter import adapter_base, is_adapter, write_half_adapter
+from trlm_retrieval.lm.adapter import adapter_base, is_adapter, write_adapter
 from trlm_retrieval.lm.pretrained import save_settings
 from trlm_retrieval.lm.small_file import write_small
 from trlm_retrieval.text_files import write_text
@@ -63,7 +63,7 @@ def export_run(
     for stale in (*folder.glob("*.safetensors"), *folder.glob("*config.json")):
         stale.unlink()
     if base is not None:
-        parameters = write_half_adapter(model_folder, folder, 1 - base_share)
+        parameters = write_adapter(model_folder, folder, 1 - base_share)
         precision = "float16"
     else:
         parameters = sum(parameter.numel() for parameter in lm.model.parameters())
