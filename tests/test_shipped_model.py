@@ -111,14 +111,10 @@ def test_what_it_writes_reads_forwards(shipped, written):
 
 
 def test_what_it_writes_is_about_the_passage(written):
+    of_passages = [_long_words(text) for text in PASSAGES.values()]
+    of_queries = [[_long_words(query.text) for query in queries] for queries in written]
     shared = np.array(
-        [
-            [
-                sum(len(_long_words(q.text) & _long_words(text)) for q in queries)
-                for queries in written
-            ]
-            for text in PASSAGES.values()
-        ]
+        [[sum(len(q & own) for q in queries) for queries in of_queries] for own in of_passages]
     )
     others = (shared.sum() - shared.trace()) / (shared.size - len(shared))
     assert shared.diagonal().mean() > max(2, 3 * others)
