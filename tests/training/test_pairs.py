@@ -6,7 +6,7 @@ import torch
 
 from trlm_retrieval.lm.direction import DIRECTIONS, PairEncoder
 from trlm_retrieval.training.finetuning import QueryLikelihood
-from trlm_retrieval.training.neighbours import Neighbours
+from trlm_retrieval.training.groups import Neighbours
 from trlm_retrieval.training.pairs import EncodedPairs, PairBatches
 
 PAIRS = [

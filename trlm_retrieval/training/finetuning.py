@@ -20,7 +20,7 @@ from trlm_retrieval.training.check import check
 from trlm_retrieval.training.corpus import read_both_halves
 from trlm_retrieval.training.layers import freeze
 from trlm_retrieval.training.loop import Pace, choose_precision, train
-from trlm_retrieval.training.neighbours import Neighbours
+from trlm_retrieval.training.groups import Neighbours
 from trlm_retrieval.training.objective import END_WEIGHT, Batch, TokenObjective
 from trlm_retrieval.training.pairs import EncodedPairs, PairBatch, PairBatches
 from trlm_retrieval.training.reporting import Reporter

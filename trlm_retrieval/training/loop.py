@@ -5,7 +5,7 @@ the number of units (tokens, pairs) in the whole step. So it does not depend on 
 divided among batches and devices, but for rounding.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
@@ -88,7 +88,7 @@ def train(
         run.begin()
     workers.wait()
     model = objective.model
-    optimizer = make_optimizer(model, schedule.learning_rate)
+    optimizer = make_optimizer(model, schedule.learning_rate, objective.rates)
     progress = Progress(**(run.load_checkpoint(model, optimizer) or {}))
     shared: Any = objective if workers.count == 1 else DistributedDataParallel(objective)
     own = range(workers.rank, pace.batches, workers.count)
@@ -99,7 +99,7 @@ def train(
             step_begun = monotonic()
             rate = schedule.rate(progress.step, progress.seconds)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             batches = next(steps)
             means = _add_gradients(shared, objective.weights, batches, workers, precision)
             gradient = torch.nn.utils.clip_grad_norm_(_trained(optimizer), _MOST_GRADIENT)
@@ -182,14 +182,26 @@ def _trained(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def make_optimizer(model: torch.nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """AdamW over what requires a gradient; weight decay on matrices alone."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": _WEIGHT_DECAY},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=_BETAS)
+def make_optimizer(
+    model: torch.nn.Module, learning_rate: float, rates: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """AdamW over what requires a gradient; weight decay on matrices alone.
+
+    :param rates: for parameters whose names begin so, their share of the learning rate.
+    """
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            shares = (share for start, share in (rates or {}).items() if name.startswith(start))
+            decay = _WEIGHT_DECAY if parameter.ndim >= 2 else 0.0
+            groups.setdefault((next(shares, 1.0), decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "share": share, "lr": share * learning_rate, "weight_decay": decay}
+            for (share, decay), parameters in groups.items()
+        ],
+        betas=_BETAS,
+    )
 
 
 def choose_precision(asked: str | None, device: torch.device) -> torch.dtype:

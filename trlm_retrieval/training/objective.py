@@ -51,10 +51,14 @@ class Objective(torch.nn.Module):
 
     :param model: what is trained.
     :param weights: the weight of each term; the loss is the weighted sum of the terms' means.
+    :param rates: for parameters whose names begin so, their share of the learning rate.
     """
 
-    def __init__(self, model: Any, weights: dict[str, float]) -> None:
+    def __init__(
+        self, model: Any, weights: dict[str, float], rates: dict[str, float] | None = None
+    ) -> None:
         super().__init__()
+        self.rates = rates or {}
         self.model = model
         self.weights = weights
 

@@ -14,7 +14,7 @@ import torch
 
 from trlm_retrieval.lm.direction import PairEncoder, Template
 from trlm_retrieval.lm.likelihood import budget_batches
-from trlm_retrieval.training.neighbours import Neighbours
+from trlm_retrieval.training.groups import Neighbours
 from trlm_retrieval.training.objective import Batch
 
 _PAIRS_AT_ONCE = 1024

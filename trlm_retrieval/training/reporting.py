@@ -53,7 +53,7 @@ class Reporter:
         """
         figures = " · ".join(
             f"{name.replace('_', ' ')} {entry[name]:.3f}"
-            for name in ("loss", "contrast", "held_out", "prefers_true")
+            for name in ("loss", "contrast", "teacher", "held_out", "prefers_true")
             if name in entry
         )
         figures = f"{figures} · {entry['tokens_per_second']:,} tokens/s"

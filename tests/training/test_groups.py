@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trlm_retrieval.training.neighbours import Neighbours
+from trlm_retrieval.training.groups import Neighbours
 
 TOPICS = {
     "rivers": ["nile", "danube", "volga", "ganges"],

@@ -1,0 +1,120 @@
+"""A teacher's scores for groups: how well a cross-encoder thinks each passage answers each query.
+
+A cross-encoder reads query and passage together. That is slow where a user waits, and cheap enough
+to be done once for the pairs that a student learns from. Its scores also tell which neighbours of
+a right passage are right as well.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.text_files import read_json_lines
+from trlm_retrieval.training.groups import Group
+
+_BATCH = 16
+
+
+class Teacher:
+    """A sequence classification model with one label, as cross-encoders have.
+
+    :param model: a Hugging Face model for sequence classification, with its tokenizer.
+    :param max_tokens: query and passage together are cut to this many.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, max_tokens: int = 160) -> None:
+        if model.config.num_labels != 1:
+            raise ValueError(f"a teacher gives one score, and this has {model.config.num_labels}")
+        self._model, self._tokenizer, self._max_tokens = model.eval(), tokenizer, max_tokens
+
+    @classmethod
+    def from_pretrained(cls, folder: str, max_tokens: int = 160) -> "Teacher":
+        """Load a cross-encoder from a folder or hub id."""
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        return cls(model, AutoTokenizer.from_pretrained(folder), max_tokens)
+
+    @torch.inference_mode()
+    def scores(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """The model's scores (logits), float32, shape (pairs,)."""
+        order = sorted(range(len(pairs)), key=lambda n: len(pairs[n][0]) + len(pairs[n][1]))
+        scores = np.zeros(len(pairs), np.float32)
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start : start + _BATCH]
+            inputs = self._tokenizer(
+                [pairs[n][0] for n in chosen],
+                [pairs[n][1] for n in chosen],
+                padding=True,
+                truncation="longest_first",
+                max_length=self._max_tokens,
+                return_tensors="pt",
+            )
+            scores[chosen] = self._model(**inputs).logits[:, 0].numpy()
+        return scores
+
+
+def label_groups(
+    groups: Sequence[Group],
+    teacher: Teacher,
+    file: Path,
+    others: int = 3,
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Score the groups in order and add a line for each to ``file``; goes on where it was stopped.
+
+    The first query of a group, whose neighbours the others are, is scored with all passages. Each
+    other query is scored with its own and with those that share most of its words.
+
+    :param others: with how many of the other passages.
+    :param progress: called with 1 after each group.
+    :raises DataError: if the file holds labels of other groups.
+    """
+    done = len(_read(file, groups)) if file.is_file() else 0
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as lines:
+        for group in groups[done:]:
+            chosen = _chosen(group, others)
+            found = teacher.scores([(group.queries[q], group.passages[p]) for q, p in chosen])
+            labels: list[list[float | None]] = [[None] * len(group) for _ in range(len(group))]
+            for (q, p), score in zip(chosen, found.tolist(), strict=True):
+                labels[q][p] = round(score, 3)
+            lines.write(json.dumps({"key": group.key, "scores": labels}) + "\n")
+            lines.flush()
+            progress(1)
+
+
+def read_labels(file: Path, groups: Sequence[Group]) -> list[np.ndarray]:
+    """Scores of the first groups, each of shape (queries, passages), NaN where there is none.
+
+    :raises DataError: if they are of other groups.
+    """
+    return [np.array(labels, np.float32) for labels in _read(file, groups)]
+
+
+def _read(file: Path, groups: Sequence[Group]) -> list[list[list[float | None]]]:
+    found = []
+    for number, row in read_json_lines(file):
+        if number > len(groups) or row.get("key") != groups[number - 1].key:
+            raise DataError(f"{file}, line {number}: labels of another file of groups")
+        found.append(row["scores"])
+    return found
+
+
+def _chosen(group: Group, others: int) -> list[tuple[int, int]]:
+    """Which (query, passage) numbers of a group are scored."""
+    size = len(group)
+    bags = [set(passage.lower().split()) for passage in group.passages]
+    chosen = [(0, p) for p in range(size)]
+    for q in range(1, size):
+        own = set(group.queries[q].lower().split()) | bags[q]
+        near = sorted(
+            (p for p in range(size) if p != q), key=lambda p: -len(own & bags[p]) / len(bags[p])
+        )
+        chosen += [(q, p) for p in [q, *near[:others]]]
+    return chosen
