@@ -26,9 +26,9 @@ from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.workers import Workers
 
-_CUTS = (64, 96, 128, 128, 192)  # passage lengths that a batch is cut to, in tokens
+_CUTS = (64, 96, 96, 128, 160)  # passage lengths that a batch is cut to, in tokens
 _KEYWORDS_SHARE = 0.1  # of queries that lose their function words
-_MOST_QUERY_TOKENS = 32
+_MOST_QUERY_TOKENS = 24
 TEACHER_TEMPERATURE = 2.0
 
 # Words that a keyword query leaves out.
