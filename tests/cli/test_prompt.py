@@ -6,8 +6,8 @@ import pytest
 
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.prompts.inference import rank_prompts
-from trlm_retrieval.prompts.preceding import preceding_tokens
-from trlm_retrieval.prompts.tokens import hardly_learned
+from trlm_retrieval.prompts.preceding_tokens import preceding_tokens
+from trlm_retrieval.prompts.undertrained import hardly_learned
 
 OUTPUTS = ["A generator yields values.", "It yields one value at a time."]
 

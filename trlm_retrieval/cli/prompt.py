@@ -125,9 +125,9 @@ def tokens(
     content = read_text(text) if text else None
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
-        from trlm_retrieval.lm.hardly_learned import MANY, keep_tokens, model_key, share_of
+        from trlm_retrieval.lm.undertrained import MANY, keep_tokens, model_key, share_of
         from trlm_retrieval.progress import progress_bar
-        from trlm_retrieval.prompts.tokens import hardly_learned
+        from trlm_retrieval.prompts.undertrained import hardly_learned
 
         lm = TimeReversedLM.from_pretrained(model)
     with progress_bar("Trying tokens", examined + 200) as advance:
@@ -179,7 +179,7 @@ def brute_force(
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.progress import progress_bar
-        from trlm_retrieval.prompts.preceding import preceding_tokens
+        from trlm_retrieval.prompts.preceding_tokens import preceding_tokens
 
         lm = TimeReversedLM.from_pretrained(model)
     [ids] = lm.encoder.encode_texts([text])
@@ -289,7 +289,7 @@ def search(
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
     from trlm_retrieval.errors import DataError
-    from trlm_retrieval.text_files import read_json_lines
+    from trlm_retrieval.files import read_json_lines
 
     pairs = []
     for number, row in read_json_lines(path):

@@ -14,17 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.lm.direction import (
-    DIRECTIONS,
-    EncodedPair,
-    PairEncoder,
-    Template,
-    resolve_direction,
-)
-from trlm_retrieval.lm.hardly_learned import MANY
+from trlm_retrieval.lm.encoding import EncodedPair, PairEncoder
 from trlm_retrieval.lm.likelihood import Likelihood, Progress
-from trlm_retrieval.lm.pretrained import Orders
 from trlm_retrieval.lm.states import PassageStates
+from trlm_retrieval.lm.template import DIRECTIONS, Template, resolve_direction
+from trlm_retrieval.lm.undertrained import MANY
+from trlm_retrieval.models.loading import Orders
 
 logger = logging.getLogger(__name__)
 

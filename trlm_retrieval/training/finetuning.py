@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from trlm_retrieval.lm import TimeReversedLM
-from trlm_retrieval.lm.direction import PairEncoder
-from trlm_retrieval.lm.pretrained import load_pretrained, save_pretrained
+from trlm_retrieval.lm.encoding import PairEncoder
+from trlm_retrieval.models.loading import load_pretrained, save_pretrained
 from trlm_retrieval.training.adapter import add_adapter, save_adapter
 from trlm_retrieval.training.check import check
 from trlm_retrieval.training.corpus import read_both_halves

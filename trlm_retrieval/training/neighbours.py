@@ -10,7 +10,7 @@ from itertools import groupby
 import numpy as np
 
 from trlm_retrieval.passage_index.bm25 import build_bm25
-from trlm_retrieval.passage_index.text import words
+from trlm_retrieval.text.words import words
 
 _LOOKED_AT = 64  # of the passages that BM25 finds for a query
 
