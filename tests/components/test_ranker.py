@@ -45,14 +45,14 @@ def test_orders_by_reverse_log_likelihood(tiny_lm):
     }
 
 
-def test_passages_full_of_hardly_learned_tokens_are_told(make_tiny_lm, caplog):
+def test_passages_full_of_undertrained_tokens_are_told(make_tiny_lm, caplog):
     lm = make_tiny_lm("forward")
     strange = set(lm.encoder.encode_texts([DOCUMENTS[2].content])[0])
-    lm.encoder.hardly_learned = frozenset(strange)
+    lm.encoder.undertrained = frozenset(strange)
     found = TRLMRanker(lm).run(QUERY, DOCUMENTS)["documents"]
-    shares = {document.id: document.meta["trlm"]["hardly_learned"] for document in found}
+    shares = {document.id: document.meta["trlm"]["undertrained"] for document in found}
     assert shares["c"] == max(shares.values()) > 0.9 and len(found) == 3
-    assert "hardly learned" in caplog.text
+    assert "under-trained" in caplog.text
 
 
 def test_combines_with_the_first_stage(tiny_lm):

@@ -6,7 +6,7 @@ import torch
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.undertrained import keep_tokens, known_tokens, model_key, share_of
 from trlm_retrieval.prompts import undertrained as tokens
-from trlm_retrieval.prompts.undertrained import hardly_learned
+from trlm_retrieval.prompts.undertrained import undertrained_tokens
 
 UNSEEN = [50, 51, 77, 120, 121, 160, 201, 233, 268, 301, 340, 377]
 
@@ -39,7 +39,7 @@ def lm(make_tiny_lm):
 def test_tokens_that_were_never_seen_are_found(lm, monkeypatch):
     monkeypatch.setattr(tokens, "_CLUSTER_SIZE", 20)
     done = []
-    found = hardly_learned(lm, examined=20, progress=done.append)
+    found = undertrained_tokens(lm, examined=20, progress=done.append)
     assert sum(done) >= 220
     assert {token.id for token in found[: len(UNSEEN)]} == set(UNSEEN) and len(found) < 20
     assert all(token.distance < 0.1 and token.repeat_log_prob < -3 for token in found[:12])
@@ -48,11 +48,11 @@ def test_tokens_that_were_never_seen_are_found(lm, monkeypatch):
 
 def test_their_cluster_leads_to_those_that_were_not_examined(lm, monkeypatch):
     monkeypatch.setattr(tokens, "_CLUSTER_SIZE", 20)
-    found = hardly_learned(lm, examined=6)
+    found = undertrained_tokens(lm, examined=6)
     assert {token.id for token in found[: len(UNSEEN)]} == set(UNSEEN)
     assert len({token.cluster for token in found}) == 1 and found[0].cluster is not None
     monkeypatch.setattr(tokens, "_suspect_clusters", lambda *_: set())
-    assert len(hardly_learned(lm, examined=6)) <= 6
+    assert len(undertrained_tokens(lm, examined=6)) <= 6
 
 
 def test_the_share_of_a_text():
@@ -68,7 +68,7 @@ def test_a_kept_list_is_known_to_all_that_load_the_model(lm, monkeypatch, tmp_pa
     assert path.is_relative_to(tmp_path) and known_tokens(key) == frozenset(UNSEEN)
     lm.save(tmp_path / "model")
     loaded = TimeReversedLM.from_pretrained(tmp_path / "model", dtype="bfloat16")
-    assert loaded.encoder.hardly_learned == frozenset(UNSEEN)
+    assert loaded.encoder.undertrained == frozenset(UNSEEN)
     path.write_text("[1,")
     assert known_tokens(key) == frozenset() and "damaged" in caplog.text
 
@@ -87,15 +87,15 @@ def test_scores_count_them_and_warn_once(lm, monkeypatch, tmp_path, caplog):
     for query, passage in pairs:
         ids = lm.encoder.encode_texts([f" {query}", f" {passage}"])
         shares.append(max(share_of(one, unseen) for one in ids))
-    assert [one.hardly_learned for one in found] == pytest.approx(shares)
+    assert [one.undertrained for one in found] == pytest.approx(shares)
     assert shares[0] == 0 and min(shares[1:]) > 0.1
-    assert caplog.text.count("hardly learned") == 1 and "2 of 3" in caplog.text
+    assert caplog.text.count("under-trained") == 1 and "2 of 3" in caplog.text
     caplog.clear()
-    assert informed.score(pairs[:1])[0].hardly_learned == 0 and not caplog.text
+    assert informed.score(pairs[:1])[0].undertrained == 0 and not caplog.text
     sums = [one.sum for one in lm.score(pairs, max_passage_tokens=40)]
     assert [one.sum for one in found] == pytest.approx(sums)  # told, and nothing else
 
 
 def test_bad_input(lm):
     with pytest.raises(ValueError, match="examined must be positive"):
-        hardly_learned(lm, 0)
+        undertrained_tokens(lm, 0)

@@ -254,9 +254,7 @@ def pretrain(
     order: Annotated[
         Literal["forward", "reverse", "both"], typer.Option(help="How the model reads.")
     ] = "reverse",
-    preset: Annotated[
-        str | None, typer.Option(help="Size of a new model, such as 6m.")
-    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Size of a new model, such as 6m.")] = None,
     base: Annotated[
         str | None, typer.Option(help="Or a model to go on from: the shards must have its tokens.")
     ] = None,

@@ -38,8 +38,8 @@ class TRLMRanker:
     The score is combined with the first-stage score that the documents arrive with, unless
     `first_stage_weight` is 0. What was measured goes to `document.meta["trlm"]`:
     `log_likelihood` (nats), `mean_log_likelihood` (nats per query token), `tokens_scored`,
-    `cut_tokens` (passage tokens that did not fit), `hardly_learned` (the share of the query's or
-    passage's tokens that the model hardly learned), `first_stage_score`, `first_stage_rank`, and
+    `cut_tokens` (passage tokens that did not fit), `undertrained` (the share of the query's or
+    passage's tokens that are under-trained), `first_stage_score`, `first_stage_rank`, and
     with `explain=True` the `gain` over the prior, log P(q|d) - log P(q), and `token_gains`.
 
     Usage:
@@ -313,7 +313,7 @@ class TRLMRanker:
             "mean_log_likelihood": likelihood.mean,
             "tokens_scored": len(likelihood),
             "cut_tokens": likelihood.cut_tokens,
-            "hardly_learned": likelihood.hardly_learned,
+            "undertrained": likelihood.undertrained,
             "first_stage_score": document.score,
             "first_stage_rank": position + 1,
         }

@@ -17,14 +17,14 @@ class EncodedPair:
 
     ``context`` and ``target`` are token ids in *reading* order of the model (reversed for Ba),
     the start token included in the context. ``cut_tokens`` counts the passage tokens left out.
-    ``hardly_learned`` is the share, 0 to 1, of the query's or the passage's tokens that the model
-    hardly learned, whichever is larger.
+    ``undertrained`` is the share, 0 to 1, of the query's or the passage's tokens that are
+    under-trained, whichever is larger.
     """
 
     context: tuple[int, ...]
     target: tuple[int, ...]
     cut_tokens: int
-    hardly_learned: float = 0.0
+    undertrained: float = 0.0
 
 
 class PairEncoder:
@@ -37,7 +37,7 @@ class PairEncoder:
     :param tokenizer: a Hugging Face fast tokenizer.
     :param start_ids: start token of each reading order; its likelihood is never scored.
     :param max_context: longest sequence the model takes, in tokens.
-    :param hardly_learned: tokens to be counted.
+    :param undertrained: tokens to be counted.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class PairEncoder:
         tokenizer: Any,
         start_ids: dict[Order, int],
         max_context: int,
-        hardly_learned: frozenset[int] = frozenset(),
+        undertrained: frozenset[int] = frozenset(),
     ) -> None:
         self.start_ids = start_ids
         self.max_context = max_context
-        self.hardly_learned = hardly_learned
+        self.undertrained = undertrained
         # Copies of our own: their settings are fixed here, so threads can share them.
         serialized = tokenizer.backend_tokenizer.to_str()
         self._prompts = Tokenizer.from_str(serialized)
@@ -119,7 +119,7 @@ class PairEncoder:
                     (start, *context, *template.soft_tokens),
                     tuple(target),
                     max(0, len(passage) - room),
-                    max(share_of(ids, self.hardly_learned) for ids in kept.values()),
+                    max(share_of(ids, self.undertrained) for ids in kept.values()),
                 )
             )
         return encoded

@@ -28,8 +28,8 @@ class Likelihood:
     :ivar cut_tokens: passage tokens that did not fit and were left out.
     :ivar prior_log_probs: the same as ``log_probs`` with no text in the context, or None where it
         was not asked for.
-    :ivar hardly_learned: share, 0 to 1, of the query's or the passage's tokens that the model
-        hardly learned, whichever is larger; from 0.1 on the likelihood means little. 0.0 where no
+    :ivar undertrained: share, 0 to 1, of the query's or the passage's tokens that are
+        under-trained, whichever is larger; from 0.1 on the likelihood means little. 0.0 where no
         list is known for the model (`trlm prompt tokens` makes one).
     """
 
@@ -37,7 +37,7 @@ class Likelihood:
     log_probs: np.ndarray
     cut_tokens: int = 0
     prior_log_probs: np.ndarray | None = None
-    hardly_learned: float = 0.0
+    undertrained: float = 0.0
 
     def __len__(self) -> int:
         return len(self.token_ids)

@@ -66,7 +66,7 @@ class TimeReversedLM(PairScorer):
             order,
             start_tokens,
             max_context=getattr(config, "max_position_embeddings", None) or 2048,
-            hardly_learned=known_tokens(model_key(model, tokenizer)),
+            undertrained=known_tokens(model_key(model, tokenizer)),
         )
         self._soft_template = soft_prompt.attach(model) if soft_prompt is not None else None
         self.model = model.eval()

@@ -1,4 +1,4 @@
-"""Tokens that a model hardly learned: what is known of them, so that scoring can warn.
+"""Under-trained tokens of a model: what is known of them, so that scoring can warn.
 
 The likelihood of a text that is full of them means little. To find them takes seconds to minutes,
 so `trlm prompt tokens` does it once and keeps the list in the cache folder; that of SmolLM2-135M
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 MANY = 0.1
 """The share of a text's tokens from which on its likelihood means little."""
 
-_SHIPPED = Path(__file__).with_name("hardly_learned.json")
+_SHIPPED = Path(__file__).with_name("undertrained.json")
 
 
 def share_of(ids: Sequence[int], tokens: Collection[int]) -> float:
@@ -61,7 +61,7 @@ def keep_tokens(key: str, tokens: Collection[int]) -> Path:
 
 
 def _kept(key: str) -> Path:
-    return models_folder().parent / "hardly_learned" / f"{key}.json"
+    return models_folder().parent / "undertrained" / f"{key}.json"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Tokens that a model hardly learned: the likelihood of a text full of them means little.
+"""Under-trained tokens of a model: the likelihood of a text full of them means little.
 
 Tokens that hardly occurred in training keep the embeddings they began with, which decay towards a
 common point: they are found near the centroid of all embeddings, they lie together, and the model
@@ -7,7 +7,7 @@ M. Watkins, 2023), which found them by k-means, and *Fishing for Magikarp* (arXi
 
 What counts as failing to repeat is read off random tokens of the same model, so that a few learned
 tokens always fail as well. Clusters tell them apart: one whose members near the centroid mostly
-fail is of tokens that were hardly learned, and all of its members are tried.
+fail is of under-trained tokens, and all of its members are tried.
 """
 
 import random
@@ -30,12 +30,12 @@ _TELLING = 5  # tried tokens of a cluster, from which on their share tells
 
 
 @dataclass(frozen=True)
-class HardlyLearned:
-    """A token that the model hardly learned.
+class UndertrainedToken:
+    """An under-trained token of a model.
 
     :ivar distance: of its input embedding from the centroid of all.
     :ivar repeat_log_prob: log-probability of one more after three of them, a line each, in nats.
-    :ivar cluster: number of its k-means cluster, if most of that was hardly learned, else None.
+    :ivar cluster: number of its k-means cluster, if most of that is under-trained, else None.
     """
 
     id: int
@@ -45,9 +45,9 @@ class HardlyLearned:
     cluster: int | None
 
 
-def hardly_learned(
+def undertrained_tokens(
     lm: TimeReversedLM, examined: int = 500, progress: Progress | None = None
-) -> list[HardlyLearned]:
+) -> list[UndertrainedToken]:
     """Find tokens that are near the centroid, or in a cluster with such, and are not repeated.
 
     :param examined: tokens nearest to the centroid that are tried.
@@ -74,7 +74,7 @@ def hardly_learned(
     others = [i for i in far.tolist() if cluster[i] in suspect]
     tried |= dict(zip(others, _repeat_log_probs(lm, others, progress), strict=True))
     found = [
-        HardlyLearned(
+        UndertrainedToken(
             token,
             lm.tokenizer.decode([token]),
             float(distances[token]),

@@ -111,7 +111,8 @@ def test_every_method(file, tiny_lm, word_embedder, tmp_path):
 
 
 def test_the_command(file, tiny_lm_folder, tmp_path, capsys, monkeypatch, word_embedder):
-    monkeypatch.setattr("trlm_retrieval.eval.best_of_n.SentenceEmbedder", lambda: word_embedder)
+    embedder = "trlm_retrieval.eval.best_of_n.evaluation.SentenceEmbedder"
+    monkeypatch.setattr(embedder, lambda: word_embedder)
     arguments = ["eval", "best-of-n", "--data", file, "--model", tiny_lm_folder]
     arguments += ["--json", tmp_path / "o.json", "--cache-dir", tmp_path / "c", "--prompts", 2]
     assert run_cli([str(a) for a in arguments]) == 0, capsys.readouterr().err
