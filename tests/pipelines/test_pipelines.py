@@ -1,5 +1,6 @@
 """The YAML pipelines load as they are and run unchanged over an index folder."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,17 @@ import yaml
 from haystack import Document, Pipeline
 from haystack.core.errors import DeserializationError
 
+from trlm_retrieval.components import (
+    BM25Retriever,
+    FAISSRetriever,
+    LocalChatGenerator,
+    PassageIndexWriter,
+    TRLMAnswerRanker,
+    TRLMCitationAttributor,
+    TRLMQueryGenerator,
+    TRLMRanker,
+    TRLMSafetyFilter,
+)
 from trlm_retrieval.passage_index import PassageIndex
 from trlm_retrieval.passage_index import index as index_module
 from trlm_retrieval.pipelines import load, names, path
@@ -49,6 +61,28 @@ def test_every_pipeline_loads_and_survives_a_round_trip():
 def test_an_unknown_pipeline():
     with pytest.raises(ValueError, match="there are cited_rag, elasticsearch, indexing, "):
         load("retrievel")
+
+
+@pytest.mark.parametrize(
+    ("former", "new"),
+    [
+        ("bm25_retriever", BM25Retriever),
+        ("faiss_retriever", FAISSRetriever),
+        ("local_chat_generator", LocalChatGenerator),
+        ("passage_index_writer", PassageIndexWriter),
+        ("trlm_answer_ranker", TRLMAnswerRanker),
+        ("trlm_citation_attributor", TRLMCitationAttributor),
+        ("trlm_query_generator", TRLMQueryGenerator),
+        ("trlm_ranker", TRLMRanker),
+        ("trlm_safety_filter", TRLMSafetyFilter),
+    ],
+)
+def test_a_former_path_is_told_the_new_one(former, new):
+    kind = f"trlm_retrieval.components.{former}.{new.__name__}"
+    text = yaml.dump({"components": {"x": {"type": kind, "init_parameters": {}}}})
+    message = re.escape(f"{kind} is now {new.__module__}.{new.__name__}: change this `type`")
+    with pytest.raises(DeserializationError, match=message):
+        Pipeline.loads(text)
 
 
 def test_retrieval_runs(here, tiny_lm_folder):

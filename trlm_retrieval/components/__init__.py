@@ -8,6 +8,7 @@ from haystack.core.serialization import allow_deserialization_module
 from trlm_retrieval.components.answer_ranker import TRLMAnswerRanker
 from trlm_retrieval.components.chat_generator import LocalChatGenerator
 from trlm_retrieval.components.citation_attributor import TRLMCitationAttributor
+from trlm_retrieval.components.former_paths import refuse_former_paths
 from trlm_retrieval.components.index_writer import PassageIndexWriter
 from trlm_retrieval.components.query_generator import TRLMQueryGenerator
 from trlm_retrieval.components.question_filter import QuestionFilter
@@ -17,6 +18,7 @@ from trlm_retrieval.components.safety_filter import TRLMSafetyFilter
 
 allow_deserialization_module("trlm_retrieval.components")
 allow_deserialization_module("trlm_retrieval.lm.remote")  # a RemoteLM as a ranker's model
+refuse_former_paths()
 
 __all__ = [
     "BM25Retriever",
