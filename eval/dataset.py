@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from haystack import Document
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.text_files import read_json_lines
+from trlm_retrieval.files import read_json_lines
 
 Qrels = dict[str, dict[str, int]]
 

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from trlm_retrieval.text_files import write_text
+from trlm_retrieval.files import write_text
 
 from .result import Result, Test
 

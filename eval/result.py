@@ -7,12 +7,13 @@ made from the result alone.
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trlm_retrieval.text_files import write_text
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.files import write_text
 
 from .measures import Estimate, PerQuery, estimate, holm, paired_test
 
@@ -55,6 +56,17 @@ class Result:
     def write_json(self, path: Path) -> None:
         """Write everything but the report."""
         write_text(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+
+def known(methods: Sequence[str], there: Mapping[str, object]) -> Sequence[str]:
+    """The methods.
+
+    :raises DataError: if one is unknown.
+    """
+    unknown = [name for name in methods if name not in there]
+    if unknown:
+        raise DataError(f"unknown method {unknown[0]!r}; there are {', '.join(there)}")
+    return methods
 
 
 def run_methods(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.text_files import write_text
+from trlm_retrieval.files import write_text
 
 Run = dict[str, dict[str, float]]
 

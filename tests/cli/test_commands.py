@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from haystack import Document
 
-from trlm_retrieval import index_data, model_store
+from trlm_retrieval import index_data
 from trlm_retrieval.cli import demo as demo_module
 from trlm_retrieval.lm.state_folder import StateFolder
+from trlm_retrieval.models import store as model_store
 from trlm_retrieval.passage_index import PassageIndex
 
 Run = Callable[..., Any]

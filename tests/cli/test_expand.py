@@ -5,7 +5,7 @@ import json
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.generation import generate_queries
 from trlm_retrieval.passage_index import PassageIndex
-from trlm_retrieval.passage_index.text import passage_text
+from trlm_retrieval.passage_index.documents import passage_text
 
 
 def test_bm25_counts_the_words_of_predicted_queries(run, tmp_path, tiny_lm_folder):

@@ -6,8 +6,8 @@ import pytest
 
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.prompts.inference import rank_prompts
-from trlm_retrieval.prompts.preceding import preceding_tokens
-from trlm_retrieval.prompts.tokens import hardly_learned
+from trlm_retrieval.prompts.preceding_tokens import preceding_tokens
+from trlm_retrieval.prompts.undertrained import undertrained_tokens
 
 OUTPUTS = ["A generator yields values.", "It yields one value at a time."]
 
@@ -48,11 +48,11 @@ def test_tokens(run, files, tiny_lm_folder, monkeypatch, tmp_path):
     outcome = run("prompt", "tokens", *arguments, "--json")
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
-    expected = hardly_learned(TimeReversedLM.from_pretrained(tiny_lm_folder), 10)
+    expected = undertrained_tokens(TimeReversedLM.from_pretrained(tiny_lm_folder), 10)
     assert [token["id"] for token in found["tokens"]] == [token.id for token in expected]
     assert 0 <= found["share_of_text"] <= 1
     assert "of the text's tokens" in run("prompt", "tokens", *arguments).out
-    known = TimeReversedLM.from_pretrained(tiny_lm_folder).encoder.hardly_learned
+    known = TimeReversedLM.from_pretrained(tiny_lm_folder).encoder.undertrained
     assert known == {token["id"] for token in found["tokens"]}
 
 

@@ -62,27 +62,6 @@ def test_from_text_to_a_shipped_model(run, corpus, tmp_path):
     assert "preferred for" in ok("check", at("small"), "--pairs", corpus)
 
 
-def test_speed(run):
-    outcome = run(
-        "train",
-        "speed",
-        "tiny",
-        "--vocabulary",
-        "400",
-        "--seconds",
-        "0.1",
-        "--json",
-        "--context",
-        "32",
-        "--device-tokens",
-        "64",
-        "--device",
-        "cpu",
-    )
-    [row] = json.loads(outcome.out)
-    assert row["preset"] == "tiny" and row["tokens_per_second"] > 0
-
-
 def test_help_without_a_command(run):
     outcome = run("train")
     assert outcome.code == 0 and "pretrain" in outcome.out
@@ -98,7 +77,6 @@ def test_help_without_a_command(run):
         ),
         (["pretrain", "--shards", "none", "--preset", "tiny", "-o", "x"], "steps or of minutes"),
         (["check", "x"], "--pairs or --data"),
-        (["speed", "huge"], "no size 'huge'"),
         (["export", "none", "--name", "x", "-o", "y"], "no finished run"),
         (["tokenizer", "none.jsonl", "-o", "x"], "does not exist"),
         (["finetune", "none", "--pairs", "none.jsonl", "--steps", "1", "-o", "x"], "none.jsonl"),

@@ -10,8 +10,7 @@ from haystack import Document, Pipeline
 from haystack.components.joiners import DocumentJoiner
 
 import trlm_retrieval.components  # noqa: F401 - lets Pipeline.loads create the components
-from trlm_retrieval.components.bm25_retriever import BM25Retriever
-from trlm_retrieval.components.faiss_retriever import FAISSRetriever
+from trlm_retrieval.components.retrievers import BM25Retriever, FAISSRetriever
 from trlm_retrieval.errors import PassageIndexError
 from trlm_retrieval.passage_index import PassageIndex, index
 

@@ -8,7 +8,7 @@ from haystack import Document
 
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.dataset import load_dataset
-from trlm_retrieval.eval.retrieval import sample_queries
+from trlm_retrieval.eval.retrieval.evaluation import sample_queries
 
 
 def append(path, line):

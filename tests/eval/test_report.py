@@ -4,14 +4,14 @@ import re
 
 import pytest
 
+from trlm_retrieval.eval.best_of_n.report import write_best_of_n_report
+from trlm_retrieval.eval.citation.report import write_citation_report
 from trlm_retrieval.eval.dataset import load_dataset
 from trlm_retrieval.eval.report import _said
-from trlm_retrieval.eval.report_best_of_n import write_best_of_n_report
-from trlm_retrieval.eval.report_citation import write_citation_report
-from trlm_retrieval.eval.report_retrieval import write_retrieval_report
 from trlm_retrieval.eval.result import Test as PairedTest
 from trlm_retrieval.eval.result import summarise
-from trlm_retrieval.eval.retrieval import evaluate_retrieval
+from trlm_retrieval.eval.retrieval.evaluation import evaluate_retrieval
+from trlm_retrieval.eval.retrieval.report import write_retrieval_report
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.eval import score_cache
 from trlm_retrieval.eval.dataset import load_dataset
-from trlm_retrieval.eval.retrieval import evaluate_retrieval
+from trlm_retrieval.eval.retrieval.evaluation import evaluate_retrieval
 from trlm_retrieval.eval.score_cache import ScoreCache
 from trlm_retrieval.passage_index import PassageIndex
 

@@ -15,7 +15,8 @@ from trlm_retrieval.lm import DIRECTIONS, PassageStates, Template
 from trlm_retrieval.lm.generation import Sampling, generate_queries
 from trlm_retrieval.lm.likelihood import target_log_probs
 from trlm_retrieval.lm.soft_prompt import SoftPrompt, base_sample
-from trlm_retrieval.lm.state_folder import StateFolder, plan_states, write_states
+from trlm_retrieval.lm.state_folder import StateFolder
+from trlm_retrieval.lm.state_writing import plan_states, write_states
 
 PASSAGES = ("The with statement calls exit.", "A dict keeps its insertion order.")
 PAIRS = [(q, p) for p in PASSAGES for q in ("what does with call?", "order")]

@@ -8,7 +8,8 @@ import torch
 
 from trlm_retrieval.errors import StatesError
 from trlm_retrieval.lm import PassageStates
-from trlm_retrieval.lm.state_folder import StateFolder, plan_states, write_states
+from trlm_retrieval.lm.state_folder import StateFolder
+from trlm_retrieval.lm.state_writing import plan_states, write_states
 from trlm_retrieval.lm.states import StateFormat
 
 PASSAGES = [f"Passage number {i} speaks of {'many ' * i}things." for i in range(12)]

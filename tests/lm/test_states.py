@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from trlm_retrieval.lm import PassageStates, TimeReversedLM
 from trlm_retrieval.lm.likelihood import target_log_probs
-from trlm_retrieval.lm.packed import packed_log_probs
+from trlm_retrieval.lm.packing import packed_log_probs
 from trlm_retrieval.lm.states import PassageState, StateFormat, state_key
 
 PASSAGES = [f"Passage number {i} speaks of {'many ' * i}things." for i in range(12)]
@@ -178,7 +178,7 @@ def test_models_that_cannot_be_packed_take_the_plain_path(make_tiny_lm, kind, mo
     if kind == "sliding":
         plain.model.config.layer_types = ["sliding_attention", "full_attention"]
     else:
-        monkeypatch.setattr("trlm_retrieval.lm.packed._Pass.attend", lambda *_: _[2] * 0)
+        monkeypatch.setattr("trlm_retrieval.lm.packing._Pass.attend", lambda *_: _[2] * 0)
     lm = TimeReversedLM(plain.model, plain.tokenizer, "both")
     assert plain.supports_states and not lm.supports_states
     monkeypatch.undo()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trlm_retrieval.eval.prompt_inference import evaluate_inference
+from trlm_retrieval.eval.studies.prompt_inference import evaluate_inference
 from trlm_retrieval.lm.generation import Sampling, generate_queries, question_template
 from trlm_retrieval.prompts.inference import infer_prompts, rank_prompts
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.components import TRLMAnswerRanker, TRLMCitationAttributor, TRLMRanker
 from trlm_retrieval.errors import TRLMError
-from trlm_retrieval.lm.direction import Template
+from trlm_retrieval.lm.template import Template
 from trlm_retrieval.passage_index import PassageIndex
 
 fuzz = settings(

@@ -9,7 +9,8 @@ from haystack import Document
 
 from trlm_retrieval import TimeReversedLM
 from trlm_retrieval.errors import StatesError
-from trlm_retrieval.lm.state_folder import StateFolder, plan_states, write_states
+from trlm_retrieval.lm.state_folder import StateFolder
+from trlm_retrieval.lm.state_writing import plan_states, write_states
 from trlm_retrieval.passage_index import PassageIndex
 
 PASSAGES = [f"Passage {i} tells of keys and values." for i in range(40)]

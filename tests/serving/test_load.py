@@ -1,6 +1,6 @@
 """The load script counts what the server answered."""
 
-from trlm_retrieval.eval import load
+from trlm_retrieval.eval.bench import load
 from trlm_retrieval.serving.app import create_app
 from trlm_retrieval.serving.settings import ServingSettings
 

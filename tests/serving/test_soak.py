@@ -2,7 +2,7 @@
 
 import pytest
 
-from trlm_retrieval.eval import load
+from trlm_retrieval.eval.bench import load
 from trlm_retrieval.index_data import demo_documents
 from trlm_retrieval.passage_index import PassageIndex
 

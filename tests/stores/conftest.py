@@ -16,8 +16,8 @@ import pytest
 from haystack import Document
 
 from trlm_retrieval.index_data import demo_documents
-from trlm_retrieval.model_store import models_folder
-from trlm_retrieval.passage_index.text import passage_text
+from trlm_retrieval.models.store import models_folder
+from trlm_retrieval.passage_index.documents import passage_text
 
 PASSAGES = slice(60, 120)  # embedding is what takes time
 
@@ -101,7 +101,7 @@ def minilm() -> str:
 @pytest.fixture(scope="session")
 def passages(minilm: str) -> list[Document]:
     """Passages of the demo, embedded with title and text."""
-    from trlm_retrieval.embedder import SentenceEmbedder
+    from trlm_retrieval.models.embedder import SentenceEmbedder
 
     documents = demo_documents()[PASSAGES]
     vectors = SentenceEmbedder(minilm).embed([passage_text(document) for document in documents])

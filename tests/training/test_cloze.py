@@ -1,6 +1,6 @@
 """Sentences as queries for the passages they were taken out of."""
 
-from trlm_retrieval.sentences import sentence_spans
+from trlm_retrieval.text.sentences import sentence_spans
 from trlm_retrieval.training.cloze import cloze_pairs
 from trlm_retrieval.training.corpus import Section
 

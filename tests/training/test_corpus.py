@@ -1,15 +1,13 @@
-"""From files to tokens: sections, tokenizer, shards, and Debian's pages."""
+"""From files to tokens: sections, tokenizer and shards."""
 
 import json
 import lzma
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.training.corpus import Section, read_pairs, read_sections
-from trlm_retrieval.training.debian import fetch_sections, page_sections
 from trlm_retrieval.training.pretraining import Windows
 from trlm_retrieval.training.shards import Shards, pack
 from trlm_retrieval.training.tokenizer import load_tokenizer, train_tokenizer
@@ -115,53 +113,3 @@ def test_windows_hold_the_text_in_their_order(shards, orders):
     assert len(set(seen)) > 0.9 * len(seen)
     kinds = {int(windows.batch(i).inputs["input_ids"][r, 0]) for i in range(3) for r in range(4)}
     assert kinds == set(starts.values())
-
-
-PAGE = """<html lang="en"><head><title>Ignored</title></head><body>
-<div class="navheader"><h1>Not this</h1>Nor this</div>
-<h1>Chapter 3. Merging<a class="headerlink">¶</a></h1><p>{intro}</p>
-<h2>3.1. Fast &amp; forward</h2><p>{body}</p><pre>git  merge
---ff</pre><ul><li>{item}<li>{item}</ul>
-<h2>See also</h2><p>Too short.</p><script>{body}</script></body></html>"""
-
-
-def page(intro, body, item=""):
-    return PAGE.format(intro=intro, body=body, item=item)
-
-
-def test_a_page_is_cut_at_its_headings():
-    words = " ".join(["word"] * 25)
-    found = page_sections(page("Intro. " + words, "Body.\n" + words, "an item"))
-    assert [section.heading for section in found] == ["Merging", "Merging: Fast & forward"]
-    assert found[1].text.split("\n") == [
-        f"Body. {words}",
-        "git merge",
-        "--ff",
-        "an item",
-        "an item",
-    ]
-    assert page_sections(PAGE.replace('lang="en"', 'lang="de-DE"')) == []
-    assert page_sections("<h1>unclosed <p>" + words) == []
-
-
-def test_packages_are_fetched_and_unpacked(monkeypatch):
-    from trlm_retrieval.training import debian
-
-    def call(*command, folder):
-        if command[0] == "apt-get":
-            Path(folder, "doc.deb").touch()
-            return
-        for language in ("en", "de-DE"):
-            pages = Path(folder, "content", language)
-            pages.mkdir(parents=True)
-            (pages / "page.html").write_text(page("i " * 30, language + " b" * 30))
-
-    monkeypatch.setattr(debian, "_call", call)
-    found = list(fetch_sections(["doc", "doc"]))
-    assert [section.heading for section in found] == ["Merging", "Merging: Fast & forward"]
-
-
-def test_a_package_that_cannot_be_had_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(DataError, match="Debian system"):
-        list(fetch_sections(["git-doc"]))

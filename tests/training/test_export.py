@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from trlm_retrieval import TimeReversedLM, weights
-from trlm_retrieval.lm.adapter import adapter_base, is_adapter
-from trlm_retrieval.model_store import is_pulled
+from trlm_retrieval.models.adapter import adapter_base, is_adapter
+from trlm_retrieval.models.store import is_pulled
 from trlm_retrieval.training.export import export_run
 from trlm_retrieval.training.finetuning import finetune
 from trlm_retrieval.training.pretraining import pretrain

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from trlm_retrieval.lm.direction import DIRECTIONS, PairEncoder
+from trlm_retrieval.lm.encoding import PairEncoder
+from trlm_retrieval.lm.template import DIRECTIONS
 from trlm_retrieval.training.finetuning import QueryLikelihood
 from trlm_retrieval.training.groups import Neighbours
 from trlm_retrieval.training.pairs import EncodedPairs, PairBatches

@@ -13,7 +13,7 @@ from typing import Any
 from haystack import Document, Pipeline, tracing
 from haystack.tracing.tracer import NullSpan
 
-from trlm_retrieval.searching import search_inputs, search_settings
+from trlm_retrieval.pipelines.settings import search_inputs, search_settings
 
 _STAGES = {"bm25": "BM25", "dense": "FAISS", "fusion": "fusion", "ranker": "rerank"}
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from trlm_retrieval.cli._terminal import count, err
-from trlm_retrieval.searching import STATES
 
 
 class StatesPrecision(str, Enum):
@@ -45,6 +44,8 @@ def check_states_options(states: bool, precision: StatesPrecision | None, keep: 
 
 def drop_states(index: Path) -> None:
     """Remove the states of passages that have been replaced, and say so."""
+    from trlm_retrieval.passage_index.files import STATES
+
     if (index / STATES).is_dir():
         shutil.rmtree(index / STATES)
         err.print("the states of the earlier passages are removed; --states makes new ones")
@@ -61,12 +62,13 @@ def keep_states(
     :raises PassageIndexError: if there is no index.
     :raises StatesError: if the disk has no room.
     """
-    from trlm_retrieval.components.trlm_ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
     from trlm_retrieval.lm import TimeReversedLM
-    from trlm_retrieval.lm.state_folder import plan_states, write_states
+    from trlm_retrieval.lm.state_writing import plan_states, write_states
     from trlm_retrieval.lm.states import StateFormat
     from trlm_retrieval.passage_index import PassageIndex
-    from trlm_retrieval.passage_index.text import passage_text
+    from trlm_retrieval.passage_index.documents import passage_text
+    from trlm_retrieval.passage_index.files import STATES
     from trlm_retrieval.progress import progress_bar
 
     form = StateFormat(precision, keep)

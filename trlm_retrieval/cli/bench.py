@@ -9,7 +9,7 @@ from rich.table import Table
 from trlm_retrieval.cli._terminal import err, out, working
 
 if TYPE_CHECKING:
-    from trlm_retrieval.eval.benchmark import Benchmark
+    from trlm_retrieval.eval.bench.benchmark import Benchmark
 
 _QUICK_ROUNDS = 3
 
@@ -55,10 +55,10 @@ def bench(
     with working("Loading"):
         import random
 
-        from trlm_retrieval.eval import benchmark as b
+        from trlm_retrieval.eval.bench import benchmark as b
         from trlm_retrieval.eval.dataset import load_dataset
         from trlm_retrieval.lm import TimeReversedLM
-        from trlm_retrieval.passage_index.text import passage_text
+        from trlm_retrieval.passage_index.documents import passage_text
 
         dataset = load_dataset(data)
         texts = sorted({passage_text(document) for document in dataset.documents})
@@ -82,7 +82,7 @@ def bench(
         b.compare_plain(models, pairs, found, rounds, say)
         b.compare_states(models, pairs, found, max(1, rounds - 1), say, on_disk=not quick)
     if with_peers and not quick:
-        from trlm_retrieval.eval.benchmark_peers import ready_peers
+        from trlm_retrieval.eval.bench.peers import ready_peers
 
         pairs = [passage[0] for passage in b.sample_pairs(texts, asked, 100, 1)]
         peers, missing = ready_peers(models.exact, pairs)
@@ -99,7 +99,7 @@ def bench(
 
 
 def _show(found: "Benchmark") -> None:
-    from trlm_retrieval.eval.benchmark import summary, table_rows
+    from trlm_retrieval.eval.bench.benchmark import summary, table_rows
 
     table = Table(
         "passages × queries",

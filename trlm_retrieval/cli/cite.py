@@ -97,7 +97,7 @@ def cite(
     with working("Loading"):
         from trlm_retrieval.components import TRLMCitationAttributor
         from trlm_retrieval.errors import DataError
-        from trlm_retrieval.reading import read
+        from trlm_retrieval.passage_index.reading import read
 
         reading = read([*sources, *(more or [])], max_characters=sys.maxsize, show_progress=True)
         for skipped in reading.skipped:
@@ -112,8 +112,8 @@ def cite(
         arguments: Any = {"replies": [text], "documents": reading.passages, "query": question}
         [found] = attributor.run(**arguments)["answers"]
     if output is not None:
-        from trlm_retrieval.citation_page import citation_page
-        from trlm_retrieval.text_files import write_text
+        from trlm_retrieval.files import write_text
+        from trlm_retrieval.pages.citations import citation_page
 
         write_text(output, citation_page(found, {"model": str(attributor.model)}))
     if as_json:
@@ -144,9 +144,9 @@ def as_data(answer: "GeneratedAnswer") -> dict[str, Any]:
 
 def show(answer: "GeneratedAnswer") -> None:
     """Print a cited answer for a person."""
-    from trlm_retrieval.citation_page import note
-    from trlm_retrieval.heatmap import display_title
-    from trlm_retrieval.snippets import printable
+    from trlm_retrieval.pages.citations import note
+    from trlm_retrieval.pages.display import printable
+    from trlm_retrieval.pages.explanation import display_title
 
     out.print(Text(printable(_marked(answer).strip())))
     out.print()
@@ -172,8 +172,8 @@ def show(answer: "GeneratedAnswer") -> None:
 
 
 def _marked(answer: "GeneratedAnswer") -> str:
-    from trlm_retrieval.citation_markers import with_markers
-    from trlm_retrieval.sentences import Span
+    from trlm_retrieval.citation.markers import with_markers
+    from trlm_retrieval.text.sentences import Span
 
     return with_markers(
         answer.data or "",

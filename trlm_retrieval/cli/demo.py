@@ -91,7 +91,7 @@ def demo(
 
 def show(ranking: "Ranking") -> None:
     """Print the first passages of both orders, side by side."""
-    from trlm_retrieval.snippets import printable
+    from trlm_retrieval.pages.display import printable
 
     table = Table(
         title=printable(ranking.query),
@@ -119,8 +119,8 @@ def show(ranking: "Ranking") -> None:
 
 
 def _entry(document: "Document", query: str) -> Text:
-    from trlm_retrieval.heatmap import display_title
-    from trlm_retrieval.snippets import marked, printable, query_pattern, snippet
+    from trlm_retrieval.pages.display import marked, printable, query_pattern, snippet
+    from trlm_retrieval.pages.explanation import display_title
 
     pattern = query_pattern(query)
     text = Text(printable(display_title(document)), "bold cyan")
@@ -134,7 +134,7 @@ def _entry(document: "Document", query: str) -> Text:
 
 def _prepare(folder: Path, model: str | None) -> None:
     """Bring the models and the index into place, as far as they are not there."""
-    from trlm_retrieval.model_store import is_pulled, pull
+    from trlm_retrieval.models.store import is_pulled, pull
 
     needed = [DEFAULT_EMBEDDER] if model else [DEFAULT_EMBEDDER, DEFAULT_RANKER]
     for name in needed:

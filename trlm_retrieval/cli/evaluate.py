@@ -97,7 +97,11 @@ def retrieval(
     """
     with working("Loading"):
         from trlm_retrieval.eval.dataset import load_dataset
-        from trlm_retrieval.eval.retrieval import RERANKED, evaluate_retrieval, sample_queries
+        from trlm_retrieval.eval.retrieval.evaluation import (
+            RERANKED,
+            evaluate_retrieval,
+            sample_queries,
+        )
         from trlm_retrieval.eval.runs import check_ids, read_run, write_run
         from trlm_retrieval.lm import TimeReversedLM
 
@@ -131,7 +135,7 @@ def retrieval(
             write_run(run_dir / f"{name}.trec", found, name)
         _wrote(run_dir)
     if report is not None:
-        from trlm_retrieval.eval.report_retrieval import write_retrieval_report
+        from trlm_retrieval.eval.retrieval.report import write_retrieval_report
 
         with working("Writing the report"):
             write_retrieval_report(report, evaluation, lm)
@@ -165,7 +169,7 @@ def citation(
     Example: `trlm eval citation --data expertqa.jsonl --json out.json`
     """
     with working("Loading"):
-        from trlm_retrieval.eval.citation import evaluate_citation
+        from trlm_retrieval.eval.citation.evaluation import evaluate_citation
         from trlm_retrieval.lm import TimeReversedLM
 
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
@@ -174,7 +178,7 @@ def citation(
         data, lm, model, names, cache_folder=cache_dir, answers=answers, show_progress=True
     )
     if report is not None:
-        from trlm_retrieval.eval.report_citation import write_citation_report
+        from trlm_retrieval.eval.citation.report import write_citation_report
 
         write_citation_report(report, result)
         _wrote(report)
@@ -207,7 +211,7 @@ def best_of_n(
     Example: `trlm eval best-of-n --data alpacaeval.jsonl.xz --json out.json`
     """
     with working("Loading"):
-        from trlm_retrieval.eval.best_of_n import evaluate_best_of_n
+        from trlm_retrieval.eval.best_of_n.evaluation import evaluate_best_of_n
         from trlm_retrieval.lm import TimeReversedLM
 
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
@@ -216,7 +220,7 @@ def best_of_n(
         data, lm, model, names, cache_folder=cache_dir, prompts=prompts, show_progress=True
     )
     if report is not None:
-        from trlm_retrieval.eval.report_best_of_n import write_best_of_n_report
+        from trlm_retrieval.eval.best_of_n.report import write_best_of_n_report
 
         write_best_of_n_report(report, result)
         _wrote(report)
@@ -277,8 +281,8 @@ def safety(
         raise typer.BadParameter("cannot be more than --number", param_hint="--min-unsafe")
     with working("Loading"):
         from trlm_retrieval.components.question_filter import QuestionFilter
-        from trlm_retrieval.eval.safety import evaluate_safety
-        from trlm_retrieval.eval.safety_data import find_answers
+        from trlm_retrieval.eval.safety.data import find_answers
+        from trlm_retrieval.eval.safety.evaluation import evaluate_safety
         from trlm_retrieval.lm import TimeReversedLM
 
         inner = QuestionFilter(str(head) if head else None)

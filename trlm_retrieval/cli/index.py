@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from haystack import Document
 
     from trlm_retrieval.passage_index import PassageIndex
-    from trlm_retrieval.reading import Skipped
+    from trlm_retrieval.passage_index.reading import Skipped
 
 DEFAULT_EMBEDDER = "minilm"
 _NAMED = 3  # files of one reason that are named
@@ -151,8 +151,8 @@ def index(
         )
     started = time.perf_counter()
     with working("Starting"):
-        from trlm_retrieval.passage_index.text import PREDICTED_QUERIES
-        from trlm_retrieval.reading import Reading, read
+        from trlm_retrieval.passage_index.documents import PREDICTED_QUERIES
+        from trlm_retrieval.passage_index.reading import Reading, read
 
     if demo:
         with working("Reading the Python language reference"):
@@ -209,10 +209,10 @@ def _build(
 
 def _expand(passages: Sequence["Document"], number: int, model: str | None) -> list["Document"]:
     """Copies of the passages with predicted queries in their meta."""
-    from trlm_retrieval.components.trlm_ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
     from trlm_retrieval.lm import TimeReversedLM
     from trlm_retrieval.lm.generation import generate_queries
-    from trlm_retrieval.passage_index.text import PREDICTED_QUERIES, passage_text
+    from trlm_retrieval.passage_index.documents import PREDICTED_QUERIES, passage_text
     from trlm_retrieval.progress import progress_bar
 
     with working("Loading the model"):

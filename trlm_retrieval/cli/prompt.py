@@ -1,4 +1,4 @@
-"""`trlm prompt`: prompts behind outputs, prompts that raise scores, tokens hardly learned."""
+"""`trlm prompt`: prompts behind outputs, prompts that raise scores, under-trained tokens."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +11,7 @@ from rich.text import Text
 from trlm_retrieval.cli._terminal import JsonOption, count, err, out, print_json, read_text, working
 
 app = typer.Typer(
-    help="Prompts behind outputs, words that raise scores, tokens that a model hardly learned.",
+    help="Prompts behind outputs, words that raise scores, under-trained tokens.",
     no_args_is_help=True,
 )
 
@@ -111,7 +111,7 @@ def tokens(
     model: ModelOption = "smollm2-135m",
     as_json: JsonOption = False,
 ) -> None:
-    """List the tokens that a model hardly learned: it cannot even repeat them.
+    """List the under-trained tokens of a model: it cannot even repeat them.
 
     The likelihood of a query or passage that is full of them means little. The list is kept, and
     scoring with this model then counts them and warns.
@@ -125,13 +125,13 @@ def tokens(
     content = read_text(text) if text else None
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
-        from trlm_retrieval.lm.hardly_learned import MANY, keep_tokens, model_key, share_of
+        from trlm_retrieval.lm.undertrained import MANY, keep_tokens, model_key, share_of
         from trlm_retrieval.progress import progress_bar
-        from trlm_retrieval.prompts.tokens import hardly_learned
+        from trlm_retrieval.prompts.undertrained import undertrained_tokens
 
         lm = TimeReversedLM.from_pretrained(model)
     with progress_bar("Trying tokens", examined + 200) as advance:
-        found = hardly_learned(lm, examined, advance)
+        found = undertrained_tokens(lm, examined, advance)
     ids = {token.id for token in found}
     kept = keep_tokens(model_key(lm.model, lm.tokenizer), ids)
     share = None if content is None else share_of(lm.encoder.encode_texts([content])[0], ids)
@@ -179,7 +179,7 @@ def brute_force(
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.progress import progress_bar
-        from trlm_retrieval.prompts.preceding import preceding_tokens
+        from trlm_retrieval.prompts.preceding_tokens import preceding_tokens
 
         lm = TimeReversedLM.from_pretrained(model)
     [ids] = lm.encoder.encode_texts([text])
@@ -289,7 +289,7 @@ def search(
 
 def _pairs(path: Path) -> list[tuple[str, str]]:
     from trlm_retrieval.errors import DataError
-    from trlm_retrieval.text_files import read_json_lines
+    from trlm_retrieval.files import read_json_lines
 
     pairs = []
     for number, row in read_json_lines(path):

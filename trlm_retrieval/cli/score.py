@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trlm_retrieval.cli._states import (
-    StatesKeepOption,
-    StatesPrecisionOption,
-    check_states_options,
-)
+from trlm_retrieval.cli._states import StatesKeepOption, StatesPrecisionOption, check_states_options
 from trlm_retrieval.cli._terminal import JsonOption, ModelOption, count, out, print_json, working
 
 if TYPE_CHECKING:
@@ -155,7 +151,7 @@ def score(
         workers = partial(RayActors, actors=actors, cpus=cpus_per_actor, gpus=gpus_per_actor)
     precision = states_precision.value if states_precision else None
     if model is None:
-        from trlm_retrieval.components.trlm_ranker import DEFAULT_MODEL
+        from trlm_retrieval.components.ranker import DEFAULT_MODEL
 
         model = DEFAULT_MODEL
     job = Job(

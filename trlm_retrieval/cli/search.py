@@ -105,7 +105,7 @@ def _result(rank: int, document: "Document") -> dict[str, Any]:
 
 def show(ranking: "Ranking", top_k: int) -> None:
     """Print a ranking for a person."""
-    from trlm_retrieval.snippets import printable, query_pattern
+    from trlm_retrieval.pages.display import printable, query_pattern
 
     if not ranking.documents:
         out.print("No passage found.")
@@ -139,8 +139,8 @@ def timing(ranking: "Ranking") -> str:
 
 
 def _entry(document: "Document", pattern: re.Pattern[str] | None) -> Group:
-    from trlm_retrieval.heatmap import display_title
-    from trlm_retrieval.snippets import marked, printable, snippet
+    from trlm_retrieval.pages.display import marked, printable, snippet
+    from trlm_retrieval.pages.explanation import display_title
 
     measured = document.meta["trlm"]
     heading = Text.assemble(
@@ -160,7 +160,7 @@ def _entry(document: "Document", pattern: re.Pattern[str] | None) -> Group:
 
 def _gains(measured: dict[str, Any]) -> Text:
     """Each token of the question with its gain in nats; blue helps, orange hurts."""
-    from trlm_retrieval.snippets import printable
+    from trlm_retrieval.pages.display import printable
 
     line = Text("gain ", "dim")
     line.append(f"{measured['gain']:+.1f} nats ", "dim bold")

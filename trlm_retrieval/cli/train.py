@@ -6,14 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from trlm_retrieval.cli._terminal import (
-    JsonOption,
-    count,
-    err,
-    out,
-    print_json,
-    working,
-)
+from trlm_retrieval.cli._terminal import JsonOption, count, err, out, print_json, working
 
 app = typer.Typer(
     help="Train models that read backwards, or fine-tune any model on pairs.",
@@ -161,29 +154,6 @@ def tokenizer(
 
 
 @app.command()
-def debian(
-    file: Annotated[Path, typer.Option("--out", "-o", help="JSON lines to write.")],
-    packages: Annotated[
-        list[str] | None, typer.Argument(help="Documentation packages.", metavar="PACKAGE...")
-    ] = None,
-) -> None:
-    """Fetch Debian documentation packages and keep their sections with their headings.
-
-    The file serves as running text and as pairs of heading and section.
-
-    Example: `trlm train debian git-doc postgresql-doc-15 -o debian.jsonl`
-    """
-    with working("Fetching"):
-        from trlm_retrieval.text_files import write_text
-        from trlm_retrieval.training.corpus import section_line
-        from trlm_retrieval.training.debian import PACKAGES, fetch_sections
-
-        lines = [section_line(section) for section in fetch_sections(packages or PACKAGES)]
-        write_text(file, "".join(lines))
-    out.print(f"{file} holds {count(len(lines), 'section')}", soft_wrap=True)
-
-
-@app.command()
 def pack(
     files: FilesArgument,
     folder: OutOption,
@@ -194,7 +164,7 @@ def pack(
     Example: `trlm train pack wikipedia.jsonl.xz --tokenizer tokenizer -o shards`
     """
     with working("Packing"):
-        from trlm_retrieval.model_store import resolve
+        from trlm_retrieval.models.store import resolve
         from trlm_retrieval.training.corpus import read_sections
         from trlm_retrieval.training.shards import pack as pack_sections
         from trlm_retrieval.training.tokenizer import load_tokenizer
@@ -217,7 +187,7 @@ def cloze(
     Example: `trlm train cloze wikipedia.jsonl.xz -o cloze.jsonl`
     """
     with working("Reading"):
-        from trlm_retrieval.text_files import write_text
+        from trlm_retrieval.files import write_text
         from trlm_retrieval.training.cloze import cloze_pairs
         from trlm_retrieval.training.corpus import read_sections, section_line
 
@@ -284,9 +254,7 @@ def pretrain(
     order: Annotated[
         Literal["forward", "reverse", "both"], typer.Option(help="How the model reads.")
     ] = "reverse",
-    preset: Annotated[
-        str | None, typer.Option(help="Size of a new model; `trlm train speed` lists them.")
-    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Size of a new model, such as 6m.")] = None,
     base: Annotated[
         str | None, typer.Option(help="Or a model to go on from: the shards must have its tokens.")
     ] = None,
@@ -517,44 +485,6 @@ def check(
         f"passages read backwards: {losses['reverse']:.2f} nats a token; "
         f"read forwards: {losses['forward']:.2f}"
     )
-
-
-@app.command()
-def speed(
-    presets: Annotated[
-        list[str] | None, typer.Argument(help="Sizes; by default all.", metavar="PRESET...")
-    ] = None,
-    vocabulary: Annotated[int, typer.Option(help="Number of tokens.")] = 16384,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time for each.")] = 10.0,
-    context: Annotated[int, typer.Option(min=8, help="Tokens in a row.")] = 512,
-    device_tokens: DeviceTokensOption = None,
-    device: DeviceOption = None,
-    precision: PrecisionOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure how many tokens a second each size trains at here.
-
-    Example: `trlm train speed 6m 10m`
-    """
-    with working("Measuring"):
-        from trlm_retrieval.training.presets import PRESETS
-        from trlm_retrieval.training.speed import measure_speed
-        from trlm_retrieval.training.workers import join_workers
-
-        with join_workers(device) as workers:
-            tokens = device_tokens or _device_tokens(workers.device.type)
-            rows = [
-                measure_speed(name, vocabulary, context, tokens, seconds, workers.device, precision)
-                for name in presets or PRESETS
-            ]
-    if as_json:
-        print_json([vars(row) for row in rows])
-        return
-    for row in rows:
-        out.print(
-            f"{row.preset:>5}: {row.parameters / 1e6:5.1f} M parameters, "
-            f"{row.tokens_per_second:9,.0f} tokens/s in {row.precision}"
-        )
 
 
 @app.command()

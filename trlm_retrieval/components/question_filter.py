@@ -7,8 +7,8 @@ from typing import Any
 
 from haystack import component, default_from_dict, default_to_dict
 
-from trlm_retrieval.embedder import SentenceEmbedder
-from trlm_retrieval.safety.question_head import SHIPPED, QuestionHead
+from trlm_retrieval.components.question_head import SHIPPED, QuestionHead
+from trlm_retrieval.models.embedder import SentenceEmbedder
 
 _PIECE = 250  # characters: no more tokens than MiniLM reads, whatever the language
 
@@ -36,8 +36,8 @@ class QuestionFilter:
         """
         Creates the filter; embedder and head are loaded by `warm_up` or on the first run.
 
-        :param head: A file that `python -m trlm_retrieval.eval.question_head` wrote; by default the
-            shipped one.
+        :param head: A file that `python -m trlm_retrieval.eval.studies.question_head` wrote; by
+            default the shipped one.
         """
         self.head = head
         self._head: QuestionHead | None = None

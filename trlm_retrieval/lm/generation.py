@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from trlm_retrieval.lm.direction import DIRECTIONS, Template
-from trlm_retrieval.lm.likelihood import CausalNetwork, Likelihood, Progress
+from trlm_retrieval.lm.likelihood import Likelihood, Progress
 from trlm_retrieval.lm.model import TimeReversedLM
-from trlm_retrieval.lm.packed import context_states
+from trlm_retrieval.lm.network import CausalNetwork
+from trlm_retrieval.lm.packing import context_states
 from trlm_retrieval.lm.scorer import Direction
 from trlm_retrieval.lm.states import PassageState, PassageStates
+from trlm_retrieval.lm.template import DIRECTIONS, Template
 
 _LIKELIEST = 512  # tokens sorted at first, which most often hold the nucleus
 _ROUNDS = 4  # attempts at filling up with distinct queries
@@ -307,7 +308,7 @@ class _SharedContexts:
     """Rows of several contexts, decoded in one pass; the states are shared by their rows.
 
     The network sees one long row of tokens, one for each sample, as in
-    :mod:`~trlm_retrieval.lm.packed`; attention is to the row's context and to its own tokens.
+    :mod:`~trlm_retrieval.lm.packing`; attention is to the row's context and to its own tokens.
 
     :param owners: which context each row goes on from; equal ones stand side by side.
     """

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from trlm_retrieval.lm.rounding import int8_scale
+from trlm_retrieval.models.rounding import int8_scale
 
 _PROBE_TOKENS = 512
 _SMALLEST, _SMALLEST_SCALE = 1e-5, 1e-12

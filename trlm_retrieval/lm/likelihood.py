@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
-from typing import Any
 
 import numpy as np
 import torch
 
-Progress = Callable[[int], None]
+from trlm_retrieval.lm.network import CausalNetwork
 
-_HEAD_ROWS = 128  # logits are materialised for this many positions at a time
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ class Likelihood:
     :ivar cut_tokens: passage tokens that did not fit and were left out.
     :ivar prior_log_probs: the same as ``log_probs`` with no text in the context, or None where it
         was not asked for.
-    :ivar hardly_learned: share, 0 to 1, of the query's or the passage's tokens that the model
-        hardly learned, whichever is larger; from 0.1 on the likelihood means little. 0.0 where no
+    :ivar undertrained: share, 0 to 1, of the query's or the passage's tokens that are
+        under-trained, whichever is larger; from 0.1 on the likelihood means little. 0.0 where no
         list is known for the model (`trlm prompt tokens` makes one).
     """
 
@@ -38,7 +37,7 @@ class Likelihood:
     log_probs: np.ndarray
     cut_tokens: int = 0
     prior_log_probs: np.ndarray | None = None
-    hardly_learned: float = 0.0
+    undertrained: float = 0.0
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -77,59 +76,6 @@ class Likelihood:
     def gain(self) -> float:
         """log P(target | context) - log P(target), in nats (pointwise mutual information)."""
         return float(self.token_gains.sum(dtype=np.float64))
-
-
-class CausalNetwork:
-    """The parts of a Hugging Face causal LM that scoring needs: its body and its output head.
-
-    Where the head is not a plain function of the body's last hidden state (soft-capped or scaled
-    logits, for instance), the whole model is called instead; which case holds is measured once.
-
-    :param model: a Hugging Face causal LM in evaluation mode.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.device: torch.device = next(model.parameters()).device
-        self.head_splits = self._head_splits()
-
-    @torch.inference_mode()
-    def _head_splits(self) -> bool:
-        head = self.model.get_output_embeddings()
-        body = self.model.base_model
-        if head is None or body is self.model:
-            return False
-        probe = torch.arange(4, device=self.device)[None] % self.model.config.vocab_size
-        whole = self.model(input_ids=probe, use_cache=False).logits.float()
-        split = head(body(input_ids=probe, use_cache=False).last_hidden_state).float()
-        return split.shape == whole.shape and torch.allclose(split, whole, atol=1e-4, rtol=1e-3)
-
-    @property
-    def key_value_heads(self) -> int:
-        """Heads of keys and values in each layer: fewer than query heads where these share them."""
-        config = self.model.config.get_text_config(decoder=True)
-        return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-
-    def outputs(self, **inputs: Any) -> torch.Tensor:
-        """Hidden states (rows, tokens, width), or logits (rows, tokens, vocabulary) where the head
-        cannot be split off."""
-        if self.head_splits:
-            return self.model.base_model(**inputs).last_hidden_state
-        return self.model(**inputs).logits
-
-    def logits(self, outputs: torch.Tensor) -> torch.Tensor:
-        """Float32 logits (positions, vocabulary) of ``outputs`` (positions, …)."""
-        head = self.model.get_output_embeddings() if self.head_splits else torch.nn.Identity()
-        return head(outputs).float()
-
-    def log_probs(self, outputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
-        """Log-probabilities of ``targets`` (positions,) given their ``outputs`` (positions, …)."""
-        found = []
-        for rows, ids in zip(outputs.split(_HEAD_ROWS), targets.split(_HEAD_ROWS), strict=True):
-            logits = self.logits(rows)
-            chosen = logits.gather(-1, ids[:, None]).squeeze(-1)
-            found.append(chosen - logits.logsumexp(-1))
-        return torch.cat(found).cpu().numpy() if found else np.zeros(0, np.float32)
 
 
 def budget_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:

@@ -8,12 +8,16 @@ import numpy as np
 import torch
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.lm.direction import Template
-from trlm_retrieval.lm.hardly_learned import known_tokens, model_key
 from trlm_retrieval.lm.int8 import quantize_int8
-from trlm_retrieval.lm.likelihood import CausalNetwork, Progress, target_log_probs
-from trlm_retrieval.lm.packed import enable_packing, packed_log_probs
-from trlm_retrieval.lm.pretrained import (
+from trlm_retrieval.lm.likelihood import Progress, target_log_probs
+from trlm_retrieval.lm.network import CausalNetwork
+from trlm_retrieval.lm.packing import enable_packing, packed_log_probs
+from trlm_retrieval.lm.scorer import PairScorer
+from trlm_retrieval.lm.soft_prompt import SoftPrompt, is_soft_prompt
+from trlm_retrieval.lm.states import PassageStates
+from trlm_retrieval.lm.template import Template
+from trlm_retrieval.lm.undertrained import known_tokens, model_key
+from trlm_retrieval.models.loading import (
     INT8,
     Orders,
     choose_device,
@@ -22,9 +26,6 @@ from trlm_retrieval.lm.pretrained import (
     model_fingerprint,
     save_pretrained,
 )
-from trlm_retrieval.lm.scorer import PairScorer
-from trlm_retrieval.lm.soft_prompt import SoftPrompt, is_soft_prompt
-from trlm_retrieval.lm.states import PassageStates
 
 
 class TimeReversedLM(PairScorer):
@@ -65,7 +66,7 @@ class TimeReversedLM(PairScorer):
             order,
             start_tokens,
             max_context=getattr(config, "max_position_embeddings", None) or 2048,
-            hardly_learned=known_tokens(model_key(model, tokenizer)),
+            undertrained=known_tokens(model_key(model, tokenizer)),
         )
         self._soft_template = soft_prompt.attach(model) if soft_prompt is not None else None
         self.model = model.eval()

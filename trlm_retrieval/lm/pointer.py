@@ -395,7 +395,9 @@ def new_pointer(encoder: Any, **shape: Any) -> PointerModel:
     return model
 
 
-def padded_targets(targets: Sequence[Sequence[int]], start: int) -> tuple[torch.Tensor, torch.Tensor]:
+def padded_targets(
+    targets: Sequence[Sequence[int]], start: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """What the decoder reads and what it predicts, each of shape (targets, longest).
 
     The first is padded with the start token, the second with -1.

@@ -24,10 +24,10 @@ from transformers import AutoTokenizer
 from trlm_retrieval.errors import ModelError, RemoteError
 from trlm_retrieval.lm.circuit_breaker import CircuitBreaker
 from trlm_retrieval.lm.likelihood import Progress
-from trlm_retrieval.lm.pretrained import Orders
 from trlm_retrieval.lm.scorer import PairScorer
 from trlm_retrieval.lm.states import PassageStates
-from trlm_retrieval.model_store import resolve
+from trlm_retrieval.models.loading import Orders
+from trlm_retrieval.models.store import resolve
 
 Protocols = Literal["echo", "prompt_logprobs"]
 

@@ -14,17 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.lm.direction import (
-    DIRECTIONS,
-    EncodedPair,
-    PairEncoder,
-    Template,
-    resolve_direction,
-)
-from trlm_retrieval.lm.hardly_learned import MANY
+from trlm_retrieval.lm.encoding import EncodedPair, PairEncoder
 from trlm_retrieval.lm.likelihood import Likelihood, Progress
-from trlm_retrieval.lm.pretrained import Orders
 from trlm_retrieval.lm.states import PassageStates
+from trlm_retrieval.lm.template import DIRECTIONS, Template, resolve_direction
+from trlm_retrieval.lm.undertrained import MANY
+from trlm_retrieval.models.loading import Orders
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +35,7 @@ class PairScorer(ABC):
     :param start_tokens: the token that opens a sequence, for each order; by default the
         tokenizer's BOS token, or its EOS token where it has none.
     :param max_context: longest sequence the model takes, in tokens.
-    :param hardly_learned: tokens that the model hardly learned; texts full of them are warned of.
+    :param undertrained: the under-trained tokens; texts full of them are warned of.
     :raises ModelError: if the tokenizer is not a fast one, or has no token to start with.
     """
 
@@ -57,7 +52,7 @@ class PairScorer(ABC):
         order: Orders,
         start_tokens: dict[str, str] | None,
         max_context: int,
-        hardly_learned: frozenset[int] = frozenset(),
+        undertrained: frozenset[int] = frozenset(),
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(
@@ -70,7 +65,7 @@ class PairScorer(ABC):
         self.order = order
         self.start_tokens = start_tokens or _default_start(tokenizer)
         self.max_context = max_context
-        self.encoder = PairEncoder(tokenizer, self._start_ids(), max_context, hardly_learned)
+        self.encoder = PairEncoder(tokenizer, self._start_ids(), max_context, undertrained)
 
     @property
     def default_direction(self) -> Literal["ba", "fo"]:
@@ -185,12 +180,12 @@ class PairScorer(ABC):
         return pieces
 
     def _warn(self, encoded: Sequence[EncodedPair]) -> None:
-        """Tell how many pairs are full of tokens that the model hardly learned, if any are."""
-        full = sum(pair.hardly_learned >= MANY for pair in encoded)
+        """Tell how many pairs are full of under-trained tokens, if any are."""
+        full = sum(pair.undertrained >= MANY for pair in encoded)
         if full:
             logger.warning(
-                "%d of %d (query, passage) pairs hold %.0f %% or more tokens that the model hardly "
-                "learned, in the query or in the passage: their likelihoods mean little",
+                "%d of %d (query, passage) pairs hold %.0f %% or more under-trained tokens, in the "
+                "query or in the passage: their likelihoods mean little",
                 full,
                 len(encoded),
                 100 * MANY,
@@ -209,7 +204,7 @@ class PairScorer(ABC):
             log_probs[::step],
             pair.cut_tokens,
             None if prior is None else prior[::step],
-            pair.hardly_learned,
+            pair.undertrained,
         )
 
     def _priors(

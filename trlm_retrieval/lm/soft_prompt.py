@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.lm.direction import Template
-from trlm_retrieval.text_files import write_text
+from trlm_retrieval.files import write_text
+from trlm_retrieval.lm.template import Template
 
 _MANIFEST, _VECTORS = "soft_prompt.json", "soft_prompt.safetensors"
 _SAMPLED = 4  # values of each parameter of the base

@@ -9,26 +9,19 @@ each state's checksum is compared when it is first read. Nothing here is pickled
 """
 
 import json
-import os
-import shutil
 import warnings
 import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from trlm_retrieval.errors import StatesError
-from trlm_retrieval.lm.direction import Template
-from trlm_retrieval.lm.likelihood import Progress
-from trlm_retrieval.lm.packed import packed_states
-from trlm_retrieval.lm.states import PassageState, StateFormat, state_key
+from trlm_retrieval.lm.states import PassageState, StateFormat
+from trlm_retrieval.lm.template import Template
 
 if TYPE_CHECKING:
     from trlm_retrieval.lm.model import TimeReversedLM
@@ -36,158 +29,12 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 _REMEDY = "make the states again with `trlm index --states`"
-_ENTRY = np.dtype(
+ENTRY = np.dtype(
     [("key", "V32"), ("offset", "<i8"), ("tokens", "<i4"), ("bytes", "<i8"), ("crc32", "<u4")]
 )
 
 
-@dataclass(frozen=True)
-class StatesPlan:
-    """The states that a corpus needs, before any is computed.
-
-    :ivar template: how pairs will be read, and ``max_passage_tokens`` where passages are cut.
-    :ivar form: how the states are kept.
-    :ivar contexts: different contexts, as token ids.
-    :ivar bytes: what they take on disk.
-    """
-
-    template: Template
-    max_passage_tokens: int | None
-    form: StateFormat
-    contexts: tuple[tuple[int, ...], ...]
-    bytes: int
-
-    @property
-    def tokens(self) -> int:
-        """Context tokens in all."""
-        return sum(len(context) - 1 for context in self.contexts)
-
-    @property
-    def bytes_per_token(self) -> float:
-        """Bytes for each context token."""
-        return self.bytes / max(self.tokens, 1)
-
-
-def plan_states(
-    lm: "TimeReversedLM",
-    passages: Sequence[str],
-    direction: "Template | str | None" = None,
-    max_passage_tokens: int | None = None,
-    form: StateFormat = StateFormat(),  # noqa: B008 - immutable
-) -> StatesPlan:
-    """What the states of these passages will take; nothing is computed yet.
-
-    :raises StatesError: if the model's states cannot be kept, or the direction scores passages.
-    """
-    template = lm.template(direction)
-    if not lm.supports_states:
-        raise StatesError("this model's attention is not one whose states can be kept")
-    if not template.scores_query:
-        raise StatesError(f"direction {template.name!r} has the query as context, not the passage")
-    encoded = lm.encode([("", passage) for passage in passages], template, max_passage_tokens)
-    contexts = tuple(dict.fromkeys(pair.context for pair in encoded if len(pair.context) > 1))
-    config = lm.model.config.get_text_config(decoder=True)
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    dtype = form.dtype(lm.model.dtype)
-    a_head = width * dtype.itemsize + (torch.float16.itemsize if dtype == torch.int8 else 0)
-    kept = sum(form.kept(len(context) - 1) for context in contexts)
-    size = kept * config.num_hidden_layers * 2 * lm.network.key_value_heads * a_head
-    return StatesPlan(template, max_passage_tokens, form, contexts, size)
-
-
-def write_states(
-    folder: Path,
-    lm: "TimeReversedLM",
-    plan: StatesPlan,
-    progress: Progress | None = None,
-) -> None:
-    """Compute planned states and put them in the place of those that were in the folder.
-
-    What a writer that was killed left beside the folder is removed.
-
-    :param progress: called with the number of contexts just finished.
-    :raises StatesError: if the disk has no room for them, or another process is writing there; the
-        earlier states are then left.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-            _sweep(folder)
-            _check_room(folder, plan)
-            _replace(folder, lm, plan, progress)
-    except Timeout as error:
-        raise StatesError(
-            f"another process is writing the states at {folder}: wait until it is done"
-        ) from error
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed writers left; called with the lock held."""
-    for stale in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-
-
-def _check_room(folder: Path, plan: StatesPlan) -> None:
-    free = shutil.disk_usage(folder.parent).free
-    if plan.bytes > free:
-        raise StatesError(
-            f"{folder} needs {plan.bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB left: "
-            "choose int8 or a smaller share of positions, or another disk"
-        )
-
-
-def _replace(
-    folder: Path, lm: "TimeReversedLM", plan: StatesPlan, progress: Progress | None
-) -> None:
-    temporary = folder.with_name(f".{folder.name}-{uuid4().hex}")
-    temporary.mkdir()
-    try:
-        _fill(temporary, lm, plan, progress)
-        if folder.exists():
-            outdated = folder.with_name(f".{folder.name}-{uuid4().hex}")
-            os.replace(folder, outdated)
-            os.replace(temporary, folder)
-            shutil.rmtree(outdated, ignore_errors=True)
-        else:
-            os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _fill(folder: Path, lm: "TimeReversedLM", plan: StatesPlan, progress: Progress | None) -> None:
-    rows: list[tuple[np.void, int, int, int, int]] = []
-    offset = 0
-    shape = torch.Size((0, 2, 0, 0, 0))
-    with (folder / "states.bin").open("wb") as file:
-        made = packed_states(lm.network, plan.contexts, lm.token_budget, plan.form)
-        for context, state in zip(plan.contexts, made, strict=True):
-            data = b"".join(_bytes(part) for part in state.parts)
-            file.write(data)
-            key = np.void(state_key(lm.fingerprint, context))
-            rows.append((key, offset, state.tokens, len(data), zlib.crc32(data)))
-            offset += len(data)
-            shape = state.numbers.shape
-            if progress:
-                progress(1)
-    entries = np.array(rows, _ENTRY)
-    np.save(folder / "entries.npy", entries, allow_pickle=False)
-    manifest = {
-        "format": FORMAT,
-        "model_name": lm.name,
-        "states": len(entries),
-        "bytes": offset,
-        "entries_crc32": zlib.crc32((folder / "entries.npy").read_bytes()),
-        "layers": shape[0],
-        "heads": shape[2],
-        "width": shape[4],
-        "dtype": str(plan.form.dtype(lm.model.dtype)).removeprefix("torch."),
-        **_identity(lm, plan.template, plan.max_passage_tokens),
-        **asdict(plan.form),
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
-
-
-def _identity(
+def identity(
     lm: "TimeReversedLM", template: Template, max_passage_tokens: int | None
 ) -> dict[str, Any]:
     """What must be the same when the states are read."""
@@ -217,7 +64,7 @@ class StateFolder:
     ) -> None:
         self.folder = folder
         self._manifest = manifest = _read_manifest(folder)
-        for name, expected in _identity(lm, lm.template(direction), max_passage_tokens).items():
+        for name, expected in identity(lm, lm.template(direction), max_passage_tokens).items():
             if manifest[name] != expected:
                 raise StatesError(
                     f"{folder} holds states for another {name.replace('_', ' ')} "
@@ -364,10 +211,6 @@ def _read_entries(folder: Path, manifest: dict[str, Any]) -> np.ndarray:
         )
     entries: np.ndarray = np.load(path, allow_pickle=False)
     return entries
-
-
-def _bytes(tensor: torch.Tensor) -> bytes:
-    return tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()
 
 
 def _tensor(data: np.ndarray, dtype: torch.dtype) -> torch.Tensor:

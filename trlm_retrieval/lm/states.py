@@ -12,15 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from trlm_retrieval.lm.rounding import int8_scale
-
-if TYPE_CHECKING:
-    from trlm_retrieval.lm.state_folder import StateFolder, StateParts
+from trlm_retrieval.models.rounding import int8_scale
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
@@ -131,6 +128,18 @@ class PassageState:
         return both[0][None], both[1][None]
 
 
+class StateSource(Protocol):
+    """States that were computed before, such as those on disk.
+
+    :ivar form: how they are kept.
+    """
+
+    form: StateFormat
+
+    def get(self, key: bytes) -> PassageState | None:
+        """The state under a key, or None."""
+
+
 class PassageStates:
     """A bounded store of context states in memory, least recently used ones dropped first.
 
@@ -149,7 +158,7 @@ class PassageStates:
         max_bytes: int = 2 * 1024**3,
         precision: str | None = None,
         keep: float = 1.0,
-        folder: "StateFolder | StateParts | None" = None,
+        folder: StateSource | None = None,
     ) -> None:
         if max_bytes < 0:
             raise ValueError(f"max_bytes must not be negative, not {max_bytes}")

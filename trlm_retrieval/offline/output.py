@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from trlm_retrieval.errors import DataError
+from trlm_retrieval.files import write_text
 from trlm_retrieval.offline.rows import Shard
-from trlm_retrieval.text_files import write_text
 
 FORMAT = 1
 

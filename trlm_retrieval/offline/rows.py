@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.text_files import parse_object
-from trlm_retrieval.well_formed import well_formed
+from trlm_retrieval.files import parse_object
+from trlm_retrieval.text.normalise import well_formed
 
 SUFFIXES = (".parquet", ".jsonl")
 

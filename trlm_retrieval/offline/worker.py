@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm import Likelihood, TimeReversedLM
 from trlm_retrieval.lm.likelihood import Progress
-from trlm_retrieval.lm.state_folder import plan_states, write_states
+from trlm_retrieval.lm.state_writing import plan_states, write_states
 from trlm_retrieval.lm.states import StateFormat
 from trlm_retrieval.offline.output import Output
 from trlm_retrieval.offline.rows import Columns, Shard, read_shard

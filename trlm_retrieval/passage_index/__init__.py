@@ -1,9 +1,9 @@
 """
 Documents, BM25 and FAISS in one folder.
 
-Read in this order: `text` (what is indexed), `documents`, `bm25` and `dense` (the three parts),
-`files` (how a folder is changed in one step), `writing` (from documents to a complete folder),
-`index` (all of it together).
+Read in this order: `reading` (files to documents), `documents` (what of them is indexed),
+`bm25` and `dense`, `files` (how a folder is changed in one step), `writing` (from documents to a
+complete folder), `index` (all of it together).
 """
 
 from trlm_retrieval.passage_index.index import PassageIndex, shared_index

@@ -7,7 +7,7 @@ from typing import Literal
 import faiss
 import numpy as np
 
-from trlm_retrieval.embedder import Vectors
+from trlm_retrieval.models.embedder import Vectors
 
 FaissKind = Literal["flat", "hnsw"]
 KINDS = ("flat", "hnsw")

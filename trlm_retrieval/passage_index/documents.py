@@ -1,8 +1,8 @@
-"""Documents as JSON lines, read back one at a time from a mapped file."""
+"""What of a document is indexed; documents as JSON lines, read one at a time from a mapped file."""
 
 import json
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +11,35 @@ import numpy as np
 import numpy.typing as npt
 from haystack import Document
 
+DEFAULT_META_FIELDS = ("title",)
+PREDICTED_QUERIES = "predicted_queries"
+"""The meta field of queries that a model expects for a document; BM25 counts their words."""
+
 _LINES = "documents.jsonl"
 _STARTS = "document_starts.npy"
 _IDS = "ids.json"
+
+
+def passage_text(document: Document, meta_fields: Sequence[str] = DEFAULT_META_FIELDS) -> str:
+    """
+    Join the named meta fields and the content, one a line.
+
+    :param document: a document with content.
+    :param meta_fields: meta fields that come first, such as "title"; absent ones are left out.
+    :returns: the text that is embedded and that the ranker scores.
+    """
+    values = (document.meta.get(field) for field in meta_fields)
+    return "\n".join([*(str(value) for value in values if value), document.content or ""])
+
+
+def counted_text(document: Document, meta_fields: Sequence[str] = DEFAULT_META_FIELDS) -> str:
+    """
+    Join `passage_text` and the predicted queries of a document (doc2query), one a line.
+
+    :returns: the text whose words BM25 counts.
+    """
+    queries = document.meta.get(PREDICTED_QUERIES) or []
+    return "\n".join([passage_text(document, meta_fields), *map(str, queries)])
 
 
 class DocumentWriter:

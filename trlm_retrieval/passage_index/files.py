@@ -26,6 +26,8 @@ from trlm_retrieval.errors import PassageIndexError
 
 FORMAT = 1
 REMEDY = "Build the index again with `trlm index`."
+STATES = "states"
+"""Where an index keeps the passage states that `trlm index --states` writes."""
 
 _MANIFEST = "manifest.json"
 _LOCK = "write.lock"

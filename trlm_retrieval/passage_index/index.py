@@ -12,14 +12,14 @@ from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 from haystack.utils.filters import document_matches_filter
 
-from trlm_retrieval.embedder import Embedder, shared_embedder
 from trlm_retrieval.errors import PassageIndexError
+from trlm_retrieval.models.embedder import Embedder, shared_embedder
 from trlm_retrieval.passage_index import files
 from trlm_retrieval.passage_index.bm25 import BM25, load_bm25
 from trlm_retrieval.passage_index.dense import KINDS, DenseIndex, FaissKind, unit
 from trlm_retrieval.passage_index.documents import StoredDocuments
-from trlm_retrieval.passage_index.text import words
 from trlm_retrieval.passage_index.writing import check_vector, duplicate, without_duplicates, write
+from trlm_retrieval.text.words import words
 
 Filters = dict[str, Any]
 

@@ -8,13 +8,18 @@ import numpy as np
 from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
 
-from trlm_retrieval.embedder import Embedder, Vectors
+from trlm_retrieval.models.embedder import Embedder, Vectors
 from trlm_retrieval.passage_index import files
 from trlm_retrieval.passage_index.bm25 import K1, B, build_bm25
 from trlm_retrieval.passage_index.dense import DenseIndex, FaissKind, unit
-from trlm_retrieval.passage_index.documents import DocumentWriter, StoredDocuments
-from trlm_retrieval.passage_index.text import counted_text, passage_text, words
+from trlm_retrieval.passage_index.documents import (
+    DocumentWriter,
+    StoredDocuments,
+    counted_text,
+    passage_text,
+)
 from trlm_retrieval.progress import progress_bar, track
+from trlm_retrieval.text.words import words
 
 # Vectors handed to FAISS between two steps of the progress bar.
 _CHUNK = 1024

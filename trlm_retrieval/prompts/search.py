@@ -21,7 +21,7 @@ import torch
 
 from trlm_retrieval.lm import Likelihood, Template, TimeReversedLM
 from trlm_retrieval.lm.likelihood import Progress
-from trlm_retrieval.token_lengths import leading_tokens
+from trlm_retrieval.text.tokens import leading_tokens
 
 _PASSAGE_TOKENS = 384
 _WINDOW = 8  # tokens over which fluency is averaged

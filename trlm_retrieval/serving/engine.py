@@ -11,12 +11,12 @@ from fastapi import HTTPException
 from haystack import Document, GeneratedAnswer, Pipeline
 
 from trlm_retrieval.components import TRLMRanker
-from trlm_retrieval.components.trlm_ranker import META_KEY
+from trlm_retrieval.components.ranker import META_KEY
 from trlm_retrieval.errors import TRLMError, causes
-from trlm_retrieval.heatmap import display_title, heat_map
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.pages.explanation import display_title, heat_map
 from trlm_retrieval.passage_index import shared_index
-from trlm_retrieval.searching import search_inputs, search_settings
+from trlm_retrieval.pipelines.settings import search_inputs, search_settings
 from trlm_retrieval.serving.gate import Busy, Gate, TooSlow
 from trlm_retrieval.serving.schemas import (
     CitedAnswer,

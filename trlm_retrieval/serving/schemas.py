@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from trlm_retrieval.well_formed import same_length
+from trlm_retrieval.text.normalise import same_length
 
 
 def _not_blank(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from trlm_retrieval.errors import TRLMError
-from trlm_retrieval.lm.pretrained import Orders, save_settings
+from trlm_retrieval.models.loading import Orders, save_settings
 
 
 def add_adapter(model: Any, rank: int, seed: int) -> Any:

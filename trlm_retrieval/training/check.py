@@ -7,9 +7,9 @@ from math import sqrt
 import numpy as np
 
 from trlm_retrieval.lm import TimeReversedLM
-from trlm_retrieval.lm.direction import Order
 from trlm_retrieval.lm.likelihood import Progress, target_log_probs
 from trlm_retrieval.lm.scorer import Direction
+from trlm_retrieval.lm.template import Order
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Iterator
 from zlib import crc32
 
-from trlm_retrieval.sentences import sentence_spans
+from trlm_retrieval.text.sentences import sentence_spans
 from trlm_retrieval.training.corpus import Section
 
 _SENTENCE = range(30, 220)  # characters of a sentence that serves as a query

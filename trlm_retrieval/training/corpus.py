@@ -12,8 +12,8 @@ from typing import Any
 from zlib import crc32
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.text_files import read_json_lines
-from trlm_retrieval.well_formed import well_formed
+from trlm_retrieval.files import read_json_lines
+from trlm_retrieval.text.normalise import well_formed
 
 _HEADINGS = ("query", "heading", "title")
 _TEXTS = ("passage", "text")

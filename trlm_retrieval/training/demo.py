@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
+from trlm_retrieval.files import write_text
 from trlm_retrieval.lm import TimeReversedLM
-from trlm_retrieval.lm.direction import Order
-from trlm_retrieval.text_files import write_text
+from trlm_retrieval.lm.template import Order
 from trlm_retrieval.training.check import Check, check, order_losses
 from trlm_retrieval.training.corpus import Section, section_line
 from trlm_retrieval.training.finetuning import finetune

@@ -8,12 +8,11 @@ from typing import Any, Literal
 import torch
 from jinja2 import Template
 
-from trlm_retrieval.combination import check_weight
+from trlm_retrieval.files import write_text
 from trlm_retrieval.lm import TimeReversedLM
-from trlm_retrieval.lm.adapter import adapter_base, is_adapter, write_adapter
-from trlm_retrieval.lm.pretrained import save_settings
-from trlm_retrieval.lm.small_file import write_small
-from trlm_retrieval.text_files import write_text
+from trlm_retrieval.models.adapter import adapter_base, is_adapter, write_adapter
+from trlm_retrieval.models.int8_weights import write_small
+from trlm_retrieval.models.loading import check_weight, save_settings
 from trlm_retrieval.training.run import HISTORY, RunError
 
 _CARD = Path(__file__).with_name("model_card.md")

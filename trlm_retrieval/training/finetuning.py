@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 from trlm_retrieval.lm import TimeReversedLM
-from trlm_retrieval.lm.direction import PairEncoder
-from trlm_retrieval.lm.pretrained import load_pretrained, save_pretrained
+from trlm_retrieval.lm.encoding import PairEncoder
+from trlm_retrieval.models.loading import load_pretrained, save_pretrained
 from trlm_retrieval.training.adapter import add_adapter, save_adapter
 from trlm_retrieval.training.check import check
 from trlm_retrieval.training.corpus import read_both_halves
+from trlm_retrieval.training.groups import Neighbours
 from trlm_retrieval.training.layers import freeze
 from trlm_retrieval.training.loop import Pace, choose_precision, train
-from trlm_retrieval.training.groups import Neighbours
 from trlm_retrieval.training.objective import END_WEIGHT, Batch, TokenObjective
 from trlm_retrieval.training.pairs import EncodedPairs, PairBatch, PairBatches
 from trlm_retrieval.training.reporting import Reporter

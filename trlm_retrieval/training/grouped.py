@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from trlm_retrieval.lm.direction import PairEncoder
+from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.lm.pointer import PointerModel, padded_targets
-from trlm_retrieval.lm.pretrained import save_settings
+from trlm_retrieval.models.loading import save_settings
 from trlm_retrieval.training.groups import Group
 from trlm_retrieval.training.loop import Pace, choose_precision, train
 from trlm_retrieval.training.objective import END_WEIGHT, Batch, Objective
@@ -33,9 +33,56 @@ TEACHER_TEMPERATURE = 2.0
 
 # Words that a keyword query leaves out.
 _FUNCTION_WORDS = frozenset(
-    "a about an and are be by can did do does for from had has have how i if in is it its me my of "
-    "on or that the their there this to was we were what when where which who why will with you "
-    "your ?".split()
+    [
+        "a",
+        "about",
+        "an",
+        "and",
+        "are",
+        "be",
+        "by",
+        "can",
+        "did",
+        "do",
+        "does",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "how",
+        "i",
+        "if",
+        "in",
+        "is",
+        "it",
+        "its",
+        "me",
+        "my",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "their",
+        "there",
+        "this",
+        "to",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "why",
+        "will",
+        "with",
+        "you",
+        "your",
+        "?",
+    ]
 )
 
 
@@ -210,7 +257,9 @@ def fit_sharpness(objective: GroupLikelihood, batches: Sequence[GroupBatch]) -> 
         found = [(objective.sums(batch)[0], batch.labels) for batch in batches]
     choices = np.geomspace(0.05, 2.0, 30)
     return float(
-        min(choices, key=lambda s: sum(float(divergence(sums, labels, s)) for sums, labels in found))
+        min(
+            choices, key=lambda s: sum(float(divergence(sums, labels, s)) for sums, labels in found)
+        )
     )
 
 
@@ -259,13 +308,26 @@ def finetune_groups(
     if teacher:
         some = [n for n in range(0, len(labels), max(1, len(labels) // 40))]
         plain = GroupBatches(
-            [groups[n] for n in some], [labels[n] for n in some], encoder, start, end,
-            order == "reverse", seed, varied=False,
+            [groups[n] for n in some],
+            [labels[n] for n in some],
+            encoder,
+            start,
+            end,
+            order == "reverse",
+            seed,
+            varied=False,
         )
         objective.sharpness = fit_sharpness(objective, [plain.batch(n) for n in range(len(some))])
         print("sharpness", objective.sharpness)
     measured = GroupBatches(
-        held_out, [None] * len(held_out), encoder, start, end, order == "reverse", seed, varied=False
+        held_out,
+        [None] * len(held_out),
+        encoder,
+        start,
+        end,
+        order == "reverse",
+        seed,
+        varied=False,
     )
 
     def measure() -> dict[str, float]:
@@ -275,7 +337,9 @@ def finetune_groups(
             sums, _ = objective.sums(batch)
             nats -= float(sums.diagonal().sum())
             tokens += batch.counts["loss"]
-            rivals = sums.masked_fill(batch.own & ~torch.eye(len(sums), dtype=torch.bool), -torch.inf)
+            rivals = sums.masked_fill(
+                batch.own & ~torch.eye(len(sums), dtype=torch.bool), -torch.inf
+            )
             right += float((rivals.argmax(1) == torch.arange(len(sums))).sum())
             queries += len(sums)
         return {"held_out": nats / tokens, "prefers_true": right / queries}

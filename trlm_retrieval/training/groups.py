@@ -16,9 +16,9 @@ from zlib import crc32
 import numpy as np
 
 from trlm_retrieval.errors import DataError
+from trlm_retrieval.files import read_json_lines, write_text
 from trlm_retrieval.passage_index.bm25 import build_bm25
-from trlm_retrieval.passage_index.text import words
-from trlm_retrieval.text_files import read_json_lines, write_text
+from trlm_retrieval.text.words import words
 
 _LOOKED_AT = 64  # of the passages that BM25 finds for a query
 

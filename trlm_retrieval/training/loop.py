@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from trlm_retrieval.lm.pretrained import choose_dtype
+from trlm_retrieval.models.loading import choose_dtype
 from trlm_retrieval.training.objective import Batch, BatchSource, Objective
 from trlm_retrieval.training.reporting import Reporter, plot_loss
 from trlm_retrieval.training.run import Run
@@ -197,7 +197,12 @@ def make_optimizer(
             groups.setdefault((next(shares, 1.0), decay), []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "share": share, "lr": share * learning_rate, "weight_decay": decay}
+            {
+                "params": parameters,
+                "share": share,
+                "lr": share * learning_rate,
+                "weight_decay": decay,
+            }
             for (share, decay), parameters in groups.items()
         ],
         betas=_BETAS,

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from trlm_retrieval.lm.likelihood import CausalNetwork
+from trlm_retrieval.lm.network import CausalNetwork
 
 END_WEIGHT = 0.1  # of the end token after a query, learned so that generated queries end
 

@@ -12,8 +12,9 @@ from itertools import count
 import numpy as np
 import torch
 
-from trlm_retrieval.lm.direction import PairEncoder, Template
+from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.lm.likelihood import budget_batches
+from trlm_retrieval.lm.template import Template
 from trlm_retrieval.training.groups import Neighbours
 from trlm_retrieval.training.objective import Batch
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from trlm_retrieval.lm.direction import Order
-from trlm_retrieval.lm.pretrained import Orders, load_pretrained, save_pretrained
+from trlm_retrieval.lm.template import Order
+from trlm_retrieval.models.loading import Orders, load_pretrained, save_pretrained
 from trlm_retrieval.training.layers import freeze, keep_layers
 from trlm_retrieval.training.loop import Pace, choose_precision, train
 from trlm_retrieval.training.objective import Batch, TokenObjective

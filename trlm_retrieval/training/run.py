@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from trlm_retrieval.errors import TRLMError
-from trlm_retrieval.text_files import read_json_lines, write_text
+from trlm_retrieval.files import read_json_lines, write_text
 
 HISTORY = "training.json"
 

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.lm.direction import PairEncoder
-from trlm_retrieval.text_files import write_text
+from trlm_retrieval.files import write_text
+from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.training.corpus import Section
 from trlm_retrieval.training.tokenizer import end_id, load_tokenizer
 

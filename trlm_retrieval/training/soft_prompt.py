@@ -15,10 +15,11 @@ import torch
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm import PassageStates, TimeReversedLM
-from trlm_retrieval.lm.direction import EncodedPair, PairEncoder, Template
-from trlm_retrieval.lm.packed import context_states, tail_outputs
-from trlm_retrieval.lm.pretrained import load_pretrained
+from trlm_retrieval.lm.encoding import EncodedPair, PairEncoder
+from trlm_retrieval.lm.packing import context_states, tail_outputs
 from trlm_retrieval.lm.soft_prompt import SoftEmbedding, SoftPrompt, add_soft_tokens, base_sample
+from trlm_retrieval.lm.template import Template
+from trlm_retrieval.models.loading import load_pretrained
 from trlm_retrieval.training.check import check
 from trlm_retrieval.training.corpus import read_both_halves
 from trlm_retrieval.training.loop import Pace, choose_precision, train

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.text_files import read_json_lines
+from trlm_retrieval.files import read_json_lines
 from trlm_retrieval.training.groups import Group
 
 _BATCH = 16

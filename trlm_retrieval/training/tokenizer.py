@@ -8,8 +8,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.text.normalise import well_formed
 from trlm_retrieval.training.corpus import Section
-from trlm_retrieval.well_formed import well_formed
 
 START_TOKENS = {"forward": "<|forward|>", "reverse": "<|reverse|>"}  # opens a sequence
 END_TOKEN = "<|end|>"  # between two texts, and after a query

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from trlm_retrieval.lm.direction import Order, PairEncoder, resolve_direction
+from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.lm.likelihood import padded
-from trlm_retrieval.lm.pretrained import Orders, save_pretrained
+from trlm_retrieval.lm.template import Order, resolve_direction
+from trlm_retrieval.models.loading import Orders, save_pretrained
 from trlm_retrieval.training.corpus import read_both_halves
 from trlm_retrieval.training.loop import Pace, choose_precision, train
 from trlm_retrieval.training.objective import Batch, Objective

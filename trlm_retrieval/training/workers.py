@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import distributed
 
-from trlm_retrieval.lm.pretrained import choose_device
+from trlm_retrieval.models.loading import choose_device
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""Citations: which of an answer's passages supports each of its claims.
+
+A method gives every passage of an answer a score for a claim. Right passages are those that a
+human judged to support the claim. Where a file holds one source for each answer instead, cut into
+sentences, :mod:`~trlm_retrieval.eval.citation.within` takes over.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.embedder import SentenceEmbedder
+
+from ..result import Result, known, run_methods, summarise
+from ..sampling import draw
+from ..score_cache import ScoreCache
+from .claims import DEFAULT_METHODS, MAIN_MEASURE, METHODS, measure
+from .data import holds_sentences, load_claims
+from .scorer import Scorer, comparisons
+from .within import evaluate_within
+
+
+def evaluate_citation(
+    path: Path,
+    lm: TimeReversedLM,
+    model: str,
+    methods: Sequence[str] | None = None,
+    embedder: SentenceEmbedder | None = None,
+    max_passage_tokens: int | None = 512,
+    cache_folder: Path = Path(".trlm-eval"),
+    answers: int | None = None,
+    show_progress: bool = False,
+) -> Result:
+    """Evaluate methods on a file of answers.
+
+    Precision and recall cite every passage that reaches a threshold; it is the one with the best
+    F1 on the other half of the answers. A claim with no citation counts 0 in both.
+
+    :param methods: names out of :data:`METHODS`, or out of
+        :data:`~trlm_retrieval.eval.citation.within.METHODS` for a file of that shape.
+    :param answers: draw this many of the answers (by a fixed seed).
+    :raises DataError: if a method is unknown or the file is malformed.
+    """
+    scorer = Scorer(
+        lm,
+        ScoreCache(cache_folder / "scores.sqlite"),
+        embedder or SentenceEmbedder(),
+        max_passage_tokens,
+        show_progress,
+    )
+    if holds_sentences(path):
+        return evaluate_within(path, scorer, model, methods, answers)
+    methods = known(methods or DEFAULT_METHODS, METHODS)
+    claims, warnings = load_claims(path)
+    kept = draw(list(dict.fromkeys(claim.group for claim in claims)), answers)
+    claims = [claim for claim in claims if claim.group in kept]
+    found, seconds = run_methods(
+        methods, lambda name: measure(claims, METHODS[name](claims, scorer))
+    )
+    return summarise(
+        path.stem,
+        model,
+        found,
+        MAIN_MEASURE,
+        comparisons(methods),
+        seconds,
+        {"answers": len(kept), "max_passage_tokens": max_passage_tokens},
+        warnings,
+        "claims",
+    )

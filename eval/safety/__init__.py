@@ -1,0 +1,1 @@
+"""Which answers and questions are refused."""

@@ -1,0 +1,1 @@
+"""How defaults were chosen; run once in a while."""

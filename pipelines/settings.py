@@ -1,0 +1,43 @@
+"""A pipeline over an index: its YAML with the folder, the model and the numbers of a user in it."""
+
+from pathlib import Path
+from typing import Any
+
+from trlm_retrieval.lm.state_folder import model_of_states
+from trlm_retrieval.passage_index.files import STATES
+
+from . import load
+
+
+def search_settings(
+    pipeline: str, index: Path, model: str | None, candidates: int
+) -> dict[str, Any]:
+    """The settings of a pipeline over one index, for ``Pipeline.from_dict``.
+
+    :param pipeline: a name from :func:`trlm_retrieval.pipelines.names`.
+    :param index: folder of the index.
+    :param model: what ranks; None leaves what the pipeline says. Where states of that model stand
+        beside the index, they are used.
+    :param candidates: passages that each first stage finds, and that are reranked.
+    """
+    settings = load(pipeline).to_dict()
+    parts = {name: part["init_parameters"] for name, part in settings["components"].items()}
+    for name in ("bm25", "dense"):
+        parts[name]["index"] = str(index)
+    for name in ("bm25", "dense", "fusion"):
+        parts[name]["top_k"] = candidates
+    if model is not None:
+        parts["ranker"]["model"] = model
+    if model_of_states(index / STATES) == parts["ranker"]["model"]:
+        parts["ranker"]["states_folder"] = str(index / STATES)
+    return settings
+
+
+def search_inputs(query: str, candidates: int, explain: bool) -> dict[str, dict[str, Any]]:
+    """What the pipeline ``retrieval`` is run with, so that it returns all its candidates."""
+    asked = {"query": query}
+    return {
+        "bm25": asked,
+        "dense": asked,
+        "ranker": {"query": query, "explain": explain, "top_k": candidates},
+    }

@@ -1,0 +1,59 @@
+"""All components that take replies read the same text of them: all of it."""
+
+import pytest
+from haystack import Document
+from haystack.dataclasses import ChatMessage, TextContent
+
+from trlm_retrieval.components import (
+    TRLMAnswerRanker,
+    TRLMCitationAttributor,
+    TRLMQueryGenerator,
+    TRLMSafetyFilter,
+)
+from trlm_retrieval.components.base import reply_text
+
+TEXTS = ["Keys keep their order.", "The with statement calls exit."]
+WHOLE = "\n".join(TEXTS)
+
+
+@pytest.fixture
+def reply():
+    """A message of two texts."""
+    message = ChatMessage.from_assistant(TEXTS[0])
+    message._content.append(TextContent(TEXTS[1]))
+    return message
+
+
+def test_texts_are_joined(reply):
+    assert reply_text(reply) == reply_text(WHOLE) == WHOLE
+    assert reply_text(ChatMessage.from_assistant("")) == ""
+
+
+def test_answers_are_ranked_by_all_of_their_text(tiny_lm, reply):
+    ranker = TRLMAnswerRanker(model=tiny_lm)
+    found = [ranker.run("what keeps order?", [one])["scores"] for one in (reply, WHOLE, TEXTS[0])]
+    assert found[0] == found[1] != found[2]
+
+
+def test_all_sentences_are_attributed(tiny_lm, reply):
+    attributor = TRLMCitationAttributor(model=tiny_lm)
+    result = attributor.run(
+        query="what?", documents=[Document(content="Keys keep order.")], replies=[reply]
+    )
+    assert result["answers"][0].data.startswith(TEXTS[0])
+    assert TEXTS[1].rstrip(".") in result["answers"][0].data
+
+
+def test_questions_are_written_for_all_of_it(tiny_lm, reply):
+    generator = TRLMQueryGenerator(model=tiny_lm, number=2, max_tokens=6)
+    found = [generator.run(replies=[one])["queries"] for one in (reply, WHOLE, TEXTS[0])]
+    assert found[0] == found[1] != found[2]
+
+
+def test_all_of_it_is_judged(tiny_lm, reply):
+    def harmless(texts):
+        return [0.0 for _ in texts]
+
+    safety = TRLMSafetyFilter(harmless, model=tiny_lm, number=2)
+    found = [safety.run("", [one])["decisions"] for one in (reply, WHOLE, TEXTS[0])]
+    assert found[0] == found[1] != found[2]

@@ -1,0 +1,150 @@
+"""Evaluation of best of N: subsets, picks, measures, and bad files."""
+
+import json
+import lzma
+
+import numpy as np
+import pytest
+
+from trlm_retrieval.cli import run as run_cli
+from trlm_retrieval.components.reply_score import QUERY_GIVEN_REPLY, REPLY_GIVEN_QUERY, reply_score
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.eval.best_of_n.evaluation import (
+    METHODS,
+    Prompt,
+    Scorer,
+    evaluate_best_of_n,
+    load_prompts,
+    measure,
+    subsets_of,
+)
+from trlm_retrieval.eval.score_cache import ScoreCache
+from trlm_retrieval.text.tokens import count_tokens
+
+LINES = [
+    {
+        "query": f"question {i}",
+        "answers": [
+            {"model": f"m{j}", "answer": f"answer {j} " * (j + 1), "preference": (i * j % 5) / 5}
+            for j in range(4)
+        ],
+    }
+    for i in range(3)
+]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "tiny.jsonl.xz"
+    with lzma.open(path, "wt") as out:
+        out.write("\n".join(map(json.dumps, LINES)) + "\n")
+    return path
+
+
+@pytest.fixture
+def scorer(make_tiny_lm, word_embedder, tmp_path):
+    cache = ScoreCache(tmp_path / "scores.sqlite")
+    return Scorer(make_tiny_lm("forward"), cache, word_embedder, 512, False)
+
+
+def test_subsets():
+    assert subsets_of(3, 2, "a").tolist() == [[0, 1], [0, 2], [1, 2]]
+    assert subsets_of(16, 16, "a").tolist() == [list(range(16))]
+    drawn = subsets_of(16, 4, "a")
+    assert drawn.shape == (120, 4) and (np.diff(drawn, axis=1) > 0).all()
+    assert (drawn == subsets_of(16, 4, "a")).all()
+    assert (drawn != subsets_of(16, 4, "b")).any()
+
+
+def test_measures_by_hand(scorer):
+    prompt = Prompt("a", "q", ("x", "x x", "x x x"), np.array([0.1, 0.7, 0.4]))
+    found = {
+        name: measure([prompt], METHODS[name]([prompt], scorer), [2, 3])
+        for name in ("oracle", "random", "length")
+    }
+    assert found["oracle"]["preference@2"]["a"] == pytest.approx((0.7 + 0.4 + 0.7) / 3)
+    assert found["oracle"]["preference@3"]["a"] == pytest.approx(0.7)
+    for name in ("preference@2", "preference@3"):
+        assert found["random"][name]["a"] == pytest.approx(0.4)
+    assert found["length"]["preference@3"]["a"] == pytest.approx(0.4)
+    assert found["length"]["preference@2"]["a"] == pytest.approx((0.7 + 0.4 + 0.4) / 3)
+
+
+def test_the_centroid_is_what_the_others_agree_with(scorer):
+    prompt = Prompt("a", "q", ("red", "blue green", "blue green", "blue"), np.arange(4.0))
+    [pick] = METHODS["centroid"]([prompt], scorer)
+    assert pick(np.array([[0, 1, 2, 3]])).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("name", ["reverse", "forward", "forward_sum", "default"])
+def test_picks_follow_the_likelihoods(name, file, scorer):
+    prompts = load_prompts(file)
+    picks = METHODS[name](prompts, scorer)
+    for prompt, pick in zip(prompts, picks, strict=True):
+        pairs = [(prompt.query, answer) for answer in prompt.answers]
+        reverse = scorer.lm.score(pairs, QUERY_GIVEN_REPLY)
+        forward = scorer.lm.score(pairs, REPLY_GIVEN_QUERY)
+        lengths = count_tokens(scorer.lm.tokenizer, prompt.answers)
+        scores = {
+            "reverse": [r.sum for r in reverse],
+            "forward": [f.mean for f in forward],
+            "forward_sum": [f.sum for f in forward],
+            "default": [
+                reply_score(r.mean, n, f.mean)
+                for r, n, f in zip(reverse, lengths, forward, strict=True)
+            ],
+        }[name]
+        best = max(range(4), key=scores.__getitem__)
+        assert pick(np.array([[0, 1, 2, 3]])) == [prompt.preferences[best]]
+
+
+def test_every_method(file, tiny_lm, word_embedder, tmp_path):
+    result = evaluate_best_of_n(
+        file, tiny_lm, "tiny", embedder=word_embedder, cache_folder=tmp_path / "cache"
+    )
+    assert list(result.systems) == list(METHODS) and result.queries == 3
+    assert result.data == "tiny"
+    for found in result.systems.values():
+        assert list(found) == ["preference@2", "preference@4"]
+        assert found["preference@4"].mean <= result.systems["oracle"]["preference@4"].mean
+    assert {"default vs forward", "default vs length", "reverse vs random"} <= set(result.tests)
+
+
+def test_the_command(file, tiny_lm_folder, tmp_path, capsys, monkeypatch, word_embedder):
+    embedder = "trlm_retrieval.eval.best_of_n.evaluation.SentenceEmbedder"
+    monkeypatch.setattr(embedder, lambda: word_embedder)
+    arguments = ["eval", "best-of-n", "--data", file, "--model", tiny_lm_folder]
+    arguments += ["--json", tmp_path / "o.json", "--cache-dir", tmp_path / "c", "--prompts", 2]
+    assert run_cli([str(a) for a in arguments]) == 0, capsys.readouterr().err
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert found["queries"] == 2 and set(found["systems"]) == set(METHODS)
+    assert set(found["systems"]["default"]) == {"preference@2", "preference@4"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "{}",
+        '{"query": "q", "answers": []}',
+        '{"query": " ", "answers": [{"answer": "a", "preference": 1}]}',
+        '{"query": "q", "answers": [{"answer": "a", "preference": "x"}]}',
+        '{"query": "q", "answers": [{"answer": "a", "preference": NaN}, '
+        '{"answer": "b", "preference": 1}]}',
+    ],
+)
+def test_malformed_lines(tmp_path, line):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(json.dumps(LINES[0]) + "\n" + line + "\n")
+    with pytest.raises(DataError, match="line 2"):
+        load_prompts(path)
+
+
+def test_missing_and_empty_files_and_unknown_methods(tmp_path, file, tiny_lm):
+    with pytest.raises(DataError, match="does not exist"):
+        load_prompts(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError, match="no prompt"):
+        load_prompts(tmp_path / "empty.jsonl")
+    with pytest.raises(DataError, match="unknown method 'magic'"):
+        evaluate_best_of_n(file, tiny_lm, "tiny", ["magic"], cache_folder=tmp_path)

@@ -1,0 +1,189 @@
+"""Files of every kind become passages; what cannot be read is named with its reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+from haystack import Document
+
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.passage_index.reading import Reading, read, split
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def pdf(text: str) -> bytes:
+    """A PDF of one page, written by hand."""
+    stream = f"BT /F1 12 Tf 20 700 Td ({text}) Tj ET".encode()
+    bodies = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R "
+        b"/Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    data, offsets = b"%PDF-1.4\n", []
+    for number, body in enumerate(bodies, start=1):
+        offsets.append(len(data))
+        data += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    return data + (
+        b"xref\n0 6\n0000000000 65535 f \n%s"
+        b"trailer << /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % (table, len(data))
+    )
+
+
+def texts(reading: Reading) -> dict[str, str | None]:
+    return {passage.id: passage.content for passage in reading.passages}
+
+
+def test_every_kind_of_file(tmp_path: Path) -> None:
+    html = (
+        "<html><head><title>On tides</title></head><body><article><p>The moon raises the tides "
+        "of the sea, and so does the sun, although less.</p></article></body></html>"
+    )
+    write(tmp_path / "a.txt", "Plain words.")
+    write(tmp_path / "b.md", "# Heading\n\nSome *marked* words.")
+    write(tmp_path / "deep/er/c.html", html)
+    write(tmp_path / "d.PDF", pdf("Words in a page."))
+    write(tmp_path / "e.jsonl", '{"text": "A row.", "_id": 7, "title": "T", "url": "u"}\n')
+
+    reading = read([tmp_path])
+
+    found = {Path(passage.id).name: passage for passage in reading.passages}
+    assert found["a.txt"].content == "Plain words."
+    assert "marked words" in (found["b.md"].content or "")
+    assert found["b.md"].meta["title"] == "Heading"
+    assert "moon raises the tides" in (found["c.html"].content or "")
+    assert found["c.html"].meta["title"] == "On tides"
+    assert "Words in a page." in (found["d.PDF"].content or "")
+    assert found["d.PDF"].meta["file_path"] == str(tmp_path / "d.PDF")
+    assert (found["7"].content, found["7"].meta) == ("A row.", {"title": "T", "url": "u"})
+    assert (reading.documents, reading.cut, reading.skipped) == (5, 0, [])
+
+
+def test_skipped_files_are_named_with_the_reason(tmp_path: Path) -> None:
+    write(tmp_path / "image.png", b"\x89PNG")
+    write(tmp_path / "Makefile", "all:")
+    write(tmp_path / "broken.pdf", "no pdf at all")
+    write(tmp_path / "empty.txt", " \n")
+    write(tmp_path / "latin.txt", "caf\xe9".encode("latin-1"))
+    write(tmp_path / ".hidden/secret.txt", "hidden words")
+    write(tmp_path / "rows.jsonl", '{"text": "good"}\n\n{"text": " "}\n')
+
+    reading = read([tmp_path])
+
+    assert list(texts(reading).values()) == ["good"]
+    reasons = {
+        skipped.path.removeprefix(f"{tmp_path}/"): skipped.reason for skipped in reading.skipped
+    }
+    assert reasons.keys() == {
+        "image.png",
+        "Makefile",
+        "broken.pdf",
+        "empty.txt",
+        "latin.txt",
+        ".hidden",
+        "rows.jsonl, line 3",
+    }
+    assert reasons["image.png"] == ".png files are not read"
+    assert "utf-8" in reasons["latin.txt"]
+    assert reasons["empty.txt"] == reasons["rows.jsonl, line 3"] == "no text in it"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"text": "cut o', "not valid JSON"),
+        ("[1, 2]", "expected a JSON object, found list"),
+        ('{"body": "x"}', "no 'text' or 'content'"),
+        ('{"text": 5}', "'text' must be text, found int"),
+        ('{"text": "x", "_id": [1]}', "'_id' must be text or a number, found list"),
+        ('{"text": "x", "title": {}}', "'title' must be text, found dict"),
+        ('{"text": "x", "meta": "y"}', "'meta' must be an object, found str"),
+        ("\xff", "not valid JSON"),
+    ],
+)
+def test_a_malformed_row_is_named_by_file_and_line(tmp_path: Path, line: str, message: str) -> None:
+    path = write(tmp_path / "rows.jsonl", f'{{"text": "fine"}}\n{line}\n'.encode("latin-1"))
+    with pytest.raises(DataError) as raised:
+        read([path])
+    assert f"{path}, line 2: " in str(raised.value)
+    assert message in str(raised.value)
+
+
+def test_a_row_may_use_other_names_and_need_no_id(tmp_path: Path) -> None:
+    rows = [
+        {"content": "one", "id": "a", "metadata": {"year": 1999}},
+        {"text": "two", "_id": None, "title": None, "meta": None},
+        {"title": "Only a title", "text": ""},
+    ]
+    path = write(tmp_path / "rows.jsonl", "\n".join(json.dumps(row) for row in rows))
+    first, second, third = read([path]).passages
+    assert (first.id, first.content, first.meta) == ("a", "one", {"year": 1999})
+    assert (second.id, second.content, second.meta) == (f"{path.as_posix()}#2", "two", {})
+    assert (third.content, third.meta) == ("Only a title", {"title": "Only a title"})
+
+
+def test_a_beir_folder_gives_its_corpus_whole_and_not_its_queries(tmp_path: Path) -> None:
+    words = "word " * 50
+    write(tmp_path / "set/corpus.jsonl", json.dumps({"_id": "d1", "text": words}))
+    write(tmp_path / "set/queries.jsonl", '{"_id": "q1", "text": "a query"}')
+    write(tmp_path / "set/qrels/test.tsv", "q1\td1\t1")
+    for path in (tmp_path, tmp_path / "set"):
+        reading = read([path], max_characters=20)
+        assert texts(reading) == {"d1": words}
+        assert reading.skipped == []
+
+
+def test_a_missing_path_is_an_error_before_anything_is_read(tmp_path: Path) -> None:
+    bad = write(tmp_path / "rows.jsonl", "{")
+    with pytest.raises(DataError, match=r"no such file or folder: .*nowhere"):
+        read([bad, tmp_path / "nowhere"])
+
+
+def test_a_file_given_twice_is_read_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "words")
+    assert read([path, tmp_path]).documents == 1
+
+
+def test_long_files_are_cut_and_counted(tmp_path: Path) -> None:
+    write(tmp_path / "long.txt", "A sentence of some words. " * 40)
+    write(tmp_path / "short.txt", "Short.")
+    reading = read([tmp_path], max_characters=200)
+    assert (reading.documents, reading.cut) == (2, 1)
+    assert len(reading.passages) > 5
+
+
+def test_split_keeps_every_word_and_bounds_every_passage() -> None:
+    paragraphs = [f"Paragraph {n} has words. It ends here." for n in range(30)]
+    hard = "x" * 350
+    whole = Document(id="d", content="\n\n".join([*paragraphs, hard]), meta={"title": "T"})
+    short = Document(id="s", content="short")
+
+    *parts, last = split([whole, short], 100)
+
+    assert last is short
+    assert [part.id for part in parts] == [f"d#{n}" for n in range(1, len(parts) + 1)]
+    assert all(0 < len(part.content or "") <= 100 for part in parts)
+    assert all(part.meta["title"] == "T" and part.meta["source_id"] == "d" for part in parts)
+    joined = "".join(part.content or "" for part in parts)
+    assert "".join(joined.split()) == "".join((whole.content or "").split())
+    assert (parts[0].content or "").endswith("It ends here.")
+
+
+def test_split_bounds_text_without_spaces() -> None:
+    parts = split(
+        [Document(id="d", content="字" * 1000), Document(id="e", content="w\n" * 500)], 99
+    )
+    assert all(len(part.content or "") <= 99 for part in parts)
+
+
+def test_split_refuses_a_size_of_nothing() -> None:
+    with pytest.raises(ValueError, match="max_characters must be positive"):
+        split([], 0)

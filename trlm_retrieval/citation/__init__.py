@@ -1,0 +1,6 @@
+"""Which source supports which sentence of an answer. Knows no Haystack.
+
+Read in this order: ``support`` (how well a text supports a claim), ``search`` (which of its
+sentences do), ``markers`` (the numbers in square brackets), ``windows`` (sources that are too long
+to be read at once).
+"""

@@ -1,0 +1,232 @@
+"""TRLMAnswerRanker: best of N, by how likely the query is, given each reply."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from threading import Lock
+from typing import Any
+
+from haystack import component, default_from_dict, default_to_dict
+from haystack.dataclasses import ChatMessage
+from haystack.utils import ComponentDevice
+
+from trlm_retrieval.components.base import load_lm, reply_text, serialisable, with_device
+from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL, META_KEY
+from trlm_retrieval.components.reply_score import (
+    FORWARD_WEIGHT,
+    LENGTH_WEIGHT,
+    REPLY_GIVEN_QUERY,
+    generator_log_prob,
+    reply_score,
+    reply_template,
+)
+from trlm_retrieval.errors import ModelError
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.text.tokens import count_tokens
+
+
+@component
+class TRLMAnswerRanker:
+    """
+    Orders the replies to a query, the one that answers it best first, without a judge model.
+
+    A reply's score is log P(query | reply) per query token, plus what the reply's own likelihood
+    and its length are worth; it does not depend on the other replies. The reply's own likelihood
+    is what its generator reported (`logprobs` in the message's meta) if all replies carry that,
+    else log P(reply | query) of this model; both per reply token.
+
+    A returned ChatMessage is a copy with `meta["trlm"]`: `score`, `rank` (from 1),
+    `log_likelihood` (log P(query | reply), nats), `mean_log_likelihood` (per query token),
+    `forward_log_likelihood` (per reply token, None if it was not needed), `reply_tokens`, and
+    `cut_tokens` (reply tokens that did not fit). Empty replies are ranked as well.
+
+    Usage:
+
+    ```python
+    from trlm_retrieval.components import TRLMAnswerRanker
+
+    ranker = TRLMAnswerRanker()
+    result = ranker.run(
+        query="Why is the sky blue?",
+        replies=["Grass is green because of chlorophyll.", "Air scatters blue light most."],
+    )
+    print(result["replies"][0], result["scores"][0])
+    ```
+    """
+
+    def __init__(
+        self,
+        model: str | TimeReversedLM = DEFAULT_MODEL,
+        top_k: int | None = None,
+        forward_weight: float = FORWARD_WEIGHT,
+        length_weight: float = LENGTH_WEIGHT,
+        max_reply_tokens: int | None = DEFAULT_MAX_PASSAGE_TOKENS,
+        device: ComponentDevice | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        """
+        Creates the ranker; the model is loaded by `warm_up` or on the first run.
+
+        :param model: A name from `trlm models list`, a folder, a `.gguf` file, a hub id, or a
+            loaded `TimeReversedLM` (which cannot be serialised).
+        :param top_k: How many replies to return at most; None returns all.
+        :param forward_weight: What a nat per token of the reply's own likelihood is worth; 0
+            leaves it out.
+        :param length_weight: What a unit of ln(1 + reply tokens) is worth; 0 leaves it out.
+        :param max_reply_tokens: Longer replies are cut at their end, and the cut is counted; None
+            leaves only the model's context as limit.
+        :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
+        :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
+        :raises ValueError: If a number is out of its range.
+        """
+        if top_k is not None and top_k <= 0:
+            raise ValueError(f"top_k must be positive, not {top_k}")
+        if max_reply_tokens is not None and max_reply_tokens <= 0:
+            raise ValueError(f"max_reply_tokens must be positive, not {max_reply_tokens}")
+        self.model = model
+        self.top_k = top_k
+        self.forward_weight = forward_weight
+        self.length_weight = length_weight
+        self.max_reply_tokens = max_reply_tokens
+        self.device = device
+        self.dtype = dtype
+        self._lm: TimeReversedLM | None = None
+        self._loading = Lock()
+
+    def warm_up(self) -> None:
+        """
+        Loads the model; does nothing if it is loaded.
+
+        :raises ModelError: If the model is not there.
+        """
+        with self._loading:
+            if self._lm is None:
+                self._lm = load_lm(self.model, self.device, self.dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        Serialises the component.
+
+        :raises ValueError: If it was given a loaded model rather than a name.
+        """
+        return default_to_dict(
+            self,
+            top_k=self.top_k,
+            forward_weight=self.forward_weight,
+            length_weight=self.length_weight,
+            max_reply_tokens=self.max_reply_tokens,
+            **serialisable(self),
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "TRLMAnswerRanker":
+        """
+        Restores the component from what `to_dict` gave.
+        """
+        return default_from_dict(cls, with_device(data))
+
+    @component.output_types(replies=list[ChatMessage] | list[str], scores=list[float])
+    def run(
+        self, query: str, replies: list[ChatMessage] | list[str], top_k: int | None = None
+    ) -> dict[str, Any]:
+        """
+        Orders replies.
+
+        :param query: What was asked.
+        :param replies: Candidates for an answer, for example of a generator with `n` above 1.
+        :param top_k: Overrides the component's own.
+        :returns: `replies`, best first, of the kind that was given, and their `scores`.
+        :raises ValueError: If the query is empty or leaves no room for a reply, or `top_k` is not
+            positive.
+        :raises ModelError: If the reply's own likelihood is wanted, was not reported, and the
+            model cannot tell it because it reads reversed tokens only.
+        """
+        top_k = self.top_k if top_k is None else top_k
+        if not query or not query.strip():
+            raise ValueError("query must not be empty")
+        if top_k is not None and top_k <= 0:
+            raise ValueError(f"top_k must be positive, not {top_k}")
+        if not replies:
+            return {"replies": [], "scores": []}
+        self.warm_up()
+        measured = self._measure(query, replies)
+        order = sorted(range(len(replies)), key=lambda i: -measured[i]["score"])[:top_k]
+        return {
+            "replies": [
+                _with_meta(replies[i], {"rank": rank, **measured[i]})
+                for rank, i in enumerate(order, start=1)
+            ],
+            "scores": [measured[i]["score"] for i in order],
+        }
+
+    @component.output_types(replies=list[ChatMessage] | list[str], scores=list[float])
+    async def run_async(
+        self, query: str, replies: list[ChatMessage] | list[str], top_k: int | None = None
+    ) -> dict[str, Any]:
+        """
+        As `run`, in a worker thread, so that the event loop is not blocked.
+
+        :param query: What was asked.
+        :param replies: Candidates for an answer.
+        :param top_k: Overrides the component's own.
+        :returns: `replies`, best first, of the kind that was given, and their `scores`.
+        :raises ValueError: As `run` does.
+        :raises ModelError: As `run` does.
+        """
+        return await asyncio.to_thread(self.run, query, replies, top_k)
+
+    def _measure(
+        self, query: str, replies: Sequence[ChatMessage] | Sequence[str]
+    ) -> list[dict[str, Any]]:
+        lm = self._lm
+        assert lm is not None
+        texts = [reply_text(reply) for reply in replies]
+        pairs = [(query, text) for text in texts]
+        found = lm.score(
+            pairs,
+            reply_template(lm.default_direction == "ba"),
+            max_passage_tokens=self.max_reply_tokens,
+        )
+        lengths = count_tokens(lm.tokenizer, texts)
+        forward = self._forward(lm, pairs, replies) if self.forward_weight else [None] * len(texts)
+        return [
+            {
+                "score": reply_score(
+                    likelihood.mean, tokens, own, self.forward_weight, self.length_weight
+                ),
+                "log_likelihood": likelihood.sum,
+                "mean_log_likelihood": likelihood.mean,
+                "forward_log_likelihood": own,
+                "reply_tokens": tokens,
+                "cut_tokens": likelihood.cut_tokens,
+            }
+            for likelihood, tokens, own in zip(found, lengths, forward, strict=True)
+        ]
+
+    def _forward(
+        self,
+        lm: TimeReversedLM,
+        pairs: Sequence[tuple[str, str]],
+        replies: Sequence[ChatMessage] | Sequence[str],
+    ) -> list[float]:
+        """Likelihood of each reply, in nats per token of it."""
+        reported = [
+            generator_log_prob(reply.meta) if isinstance(reply, ChatMessage) else None
+            for reply in replies
+        ]
+        known = [value for value in reported if value is not None]
+        if len(known) == len(replies):
+            return known
+        if lm.order == "reverse":
+            raise ModelError(
+                "the replies carry no log-probabilities and the model reads reversed tokens only: "
+                "set forward_weight=0, or let the generator report logprobs"
+            )
+        found = lm.score(pairs, REPLY_GIVEN_QUERY, max_passage_tokens=self.max_reply_tokens)
+        return [likelihood.mean for likelihood in found]
+
+
+def _with_meta(reply: ChatMessage | str, measured: dict[str, Any]) -> ChatMessage | str:
+    if isinstance(reply, str):
+        return reply
+    return replace(reply, _meta={**reply.meta, META_KEY: measured})

@@ -1,0 +1,232 @@
+"""TRLMQueryGenerator: the questions that a text answers, sampled from P(query | text)."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from threading import Lock
+from typing import Any
+
+from haystack import Document, component, default_from_dict, default_to_dict
+from haystack.dataclasses import ChatMessage
+from haystack.utils import ComponentDevice
+
+from trlm_retrieval.components.base import load_lm, reply_text, serialisable, with_device
+from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+from trlm_retrieval.lm import Template, TimeReversedLM
+from trlm_retrieval.lm.generation import GeneratedQuery, Sampling, generate_queries
+from trlm_retrieval.passage_index.documents import (
+    DEFAULT_META_FIELDS,
+    PREDICTED_QUERIES,
+    passage_text,
+)
+
+
+@component
+class TRLMQueryGenerator:
+    """
+    Writes the queries that lead to documents or replies: distinct samples of P(query | text).
+
+    Ahead of an index writer the documents come out with `meta["predicted_queries"]`, whose words
+    BM25 counts as well (doc2query). Behind a generator the queries say what a reply really answers.
+
+    Usage:
+
+    ```python
+    from haystack import Document
+    from trlm_retrieval.components import TRLMQueryGenerator
+
+    generator = TRLMQueryGenerator(number=3)
+    result = generator.run(documents=[Document(content="Paris is the capital of France.")])
+    print(result["documents"][0].meta["predicted_queries"], result["log_likelihoods"])
+    ```
+    """
+
+    def __init__(
+        self,
+        model: str | TimeReversedLM = DEFAULT_MODEL,
+        number: int = 5,
+        direction: str | None = None,
+        prompt: str | None = None,
+        temperature: float = Sampling.temperature,
+        top_p: float = Sampling.top_p,
+        max_tokens: int = Sampling.max_tokens,
+        seed: int = Sampling.seed,
+        meta_fields_to_embed: list[str] | None = None,
+        max_passage_tokens: int | None = DEFAULT_MAX_PASSAGE_TOKENS,
+        device: ComponentDevice | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        """
+        Creates the generator; the model is loaded by `warm_up` or on the first run.
+
+        :param model: A name from `trlm models list`, a folder, a `.gguf` file, a hub id, or a
+            loaded `TimeReversedLM` (which cannot be serialised).
+        :param number: Distinct queries for each text; fewer where the model repeats itself.
+        :param direction: `ba` (written backwards) or `fo` (prompted); by default what suits the
+            model.
+        :param prompt: What the query is written behind, with the text at `{passage}`; by default
+            the direction's own prompt.
+        :param temperature: Divides the logits; the smaller, the more alike the queries.
+        :param top_p: Only the likeliest tokens that together have this probability are drawn.
+        :param max_tokens: A query that has not ended by then is ended there.
+        :param seed: The same seed gives the same queries.
+        :param meta_fields_to_embed: Meta fields read ahead of a document's content; by default the
+            title.
+        :param max_passage_tokens: Longer texts are cut at their end, and the cut is counted; None
+            leaves only the model's context as limit.
+        :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
+        :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
+        :raises ValueError: If a number is out of its range, or the prompt lacks `{passage}`.
+        """
+        if number <= 0:
+            raise ValueError(f"number must be positive, not {number}")
+        if max_passage_tokens is not None and max_passage_tokens <= 0:
+            raise ValueError(f"max_passage_tokens must be positive, not {max_passage_tokens}")
+        if prompt is not None:
+            _template(prompt, "forward")
+        self.model = model
+        self.number = number
+        self.direction = direction
+        self.prompt = prompt
+        self.sampling = Sampling(temperature, top_p, max_tokens, seed)
+        self.meta_fields_to_embed = (
+            list(DEFAULT_META_FIELDS) if meta_fields_to_embed is None else meta_fields_to_embed
+        )
+        self.max_passage_tokens = max_passage_tokens
+        self.device = device
+        self.dtype = dtype
+        self._lm: TimeReversedLM | None = None
+        self._loading = Lock()
+
+    def warm_up(self) -> None:
+        """
+        Loads the model; does nothing if it is loaded.
+
+        :raises ModelError: If the model is not there or does not fit the direction.
+        """
+        with self._loading:
+            if self._lm is None:
+                lm = load_lm(self.model, self.device, self.dtype)
+                lm.template(self.direction)
+                self._lm = lm
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        Serialises the component.
+
+        :raises ValueError: If it was given a loaded model rather than a name.
+        """
+        return default_to_dict(
+            self,
+            number=self.number,
+            direction=self.direction,
+            prompt=self.prompt,
+            temperature=self.sampling.temperature,
+            top_p=self.sampling.top_p,
+            max_tokens=self.sampling.max_tokens,
+            seed=self.sampling.seed,
+            meta_fields_to_embed=self.meta_fields_to_embed,
+            max_passage_tokens=self.max_passage_tokens,
+            **serialisable(self),
+        )
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "TRLMQueryGenerator":
+        """
+        Restores the component from what `to_dict` gave.
+        """
+        return default_from_dict(cls, with_device(data))
+
+    @component.output_types(
+        documents=list[Document],
+        queries=list[list[str]],
+        log_likelihoods=list[list[float]],
+        cut_tokens=list[int],
+    )
+    def run(
+        self,
+        documents: list[Document] | None = None,
+        replies: list[ChatMessage] | list[str] | None = None,
+        number: int | None = None,
+    ) -> dict[str, Any]:
+        """
+        Writes queries for documents or for replies.
+
+        :param documents: Passages to be found. One without text gets no query.
+        :param replies: Answers whose questions are wanted, instead of documents. An empty one gets
+            no query.
+        :param number: Overrides the component's own.
+        :returns: `queries` of each text, likeliest first; their `log_likelihoods`, in nats;
+            `cut_tokens`, how many tokens of each text did not fit and were left out; and
+            `documents`, copies with `meta["predicted_queries"]` (empty for replies).
+        :raises ValueError: If not exactly one of `documents` and `replies` is given, or `number` is
+            not positive.
+        """
+        if (documents is None) == (replies is None):
+            raise ValueError("give either documents or replies")
+        number = self.number if number is None else number
+        if number <= 0:
+            raise ValueError(f"number must be positive, not {number}")
+        texts = [passage_text(doc, self.meta_fields_to_embed) for doc in documents or []]
+        texts += [reply_text(reply) for reply in replies or []]
+        found = self._generate(texts, number)
+        queries = [[query.text for query in written] for written in found]
+        return {
+            "documents": [
+                replace(document, meta={**document.meta, PREDICTED_QUERIES: written})
+                for document, written in zip(documents or [], queries, strict=False)
+            ],
+            "queries": queries,
+            "log_likelihoods": [[query.likelihood.sum for query in written] for written in found],
+            "cut_tokens": [written[0].likelihood.cut_tokens if written else 0 for written in found],
+        }
+
+    @component.output_types(
+        documents=list[Document],
+        queries=list[list[str]],
+        log_likelihoods=list[list[float]],
+        cut_tokens=list[int],
+    )
+    async def run_async(
+        self,
+        documents: list[Document] | None = None,
+        replies: list[ChatMessage] | list[str] | None = None,
+        number: int | None = None,
+    ) -> dict[str, Any]:
+        """
+        As `run`, in a worker thread, so that the event loop is not blocked.
+
+        :param documents: Passages to be found.
+        :param replies: Answers whose questions are wanted, instead of documents.
+        :param number: Overrides the component's own.
+        :returns: As `run` does.
+        :raises ValueError: As `run` does.
+        """
+        return await asyncio.to_thread(self.run, documents, replies, number)
+
+    def _generate(self, texts: Sequence[str], number: int) -> list[list[GeneratedQuery]]:
+        written = [text for text in texts if text.strip()]
+        if not written:
+            return [[] for _ in texts]
+        self.warm_up()
+        assert self._lm is not None
+        template = self._lm.template(self.direction)
+        if self.prompt is not None:
+            template = _template(self.prompt, template.order)
+        found = iter(
+            generate_queries(
+                self._lm,
+                written,
+                number,
+                template,
+                self.sampling,
+                max_passage_tokens=self.max_passage_tokens,
+            )
+        )
+        return [next(found) if text.strip() else [] for text in texts]
+
+
+def _template(prompt: str, order: Any) -> Template:
+    if prompt.count("{passage}") != 1 or "{query}" in prompt:
+        raise ValueError("prompt must hold {passage} once, where the text goes, and no {query}")
+    return Template("prompt", order, context=prompt, target=" {query}")

@@ -1,0 +1,70 @@
+"""A linear head on sentence embeddings: how likely it is that a question asks for something unsafe.
+
+The shipped head sits on MiniLM and was trained by
+`python -m trlm_retrieval.eval.studies.question_head`.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from trlm_retrieval.errors import ModelError
+from trlm_retrieval.files import write_text
+from trlm_retrieval.models.embedder import Vectors
+
+SHIPPED = Path(__file__).parent / "question_head.json"
+
+
+@dataclass(frozen=True)
+class QuestionHead:
+    """Logistic regression on embeddings of length 1.
+
+    :ivar embedder: the name of the embedder that it was trained on.
+    :ivar weights: one number for each of the embedding's.
+    :ivar trained_on: what with, in words.
+    """
+
+    embedder: str
+    weights: tuple[float, ...]
+    bias: float
+    trained_on: str
+
+    def probabilities(self, vectors: Vectors) -> np.ndarray:
+        """Probability that each question is unsafe, float64 of shape (questions,).
+
+        :param vectors: embeddings, shape (questions, dimension).
+        :raises ModelError: if the dimension is another one.
+        """
+        if vectors.shape[1] != len(self.weights):
+            raise ModelError(
+                f"the question head takes embeddings of {len(self.weights)} numbers, not "
+                f"{vectors.shape[1]}: use it with the embedder {self.embedder!r}"
+            )
+        logits = vectors.astype(np.float64) @ np.array(self.weights) + self.bias
+        return 1 / (1 + np.exp(-logits))
+
+    def save(self, path: Path) -> None:
+        """Write a JSON file."""
+        write_text(path, json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "QuestionHead":
+        """
+        Read what :meth:`save` wrote.
+
+        :raises ModelError: if the file is missing or something else.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            weights = tuple(float(weight) for weight in data["weights"])
+            head = cls(str(data["embedder"]), weights, float(data["bias"]), data["trained_on"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(
+                f"cannot read the question head {path} ({error}): train one with `python -m "
+                "trlm_retrieval.eval.studies.question_head`"
+            ) from error
+        if not np.isfinite([*head.weights, head.bias]).all():
+            raise ModelError(f"the question head {path} holds NaN or infinity: train it again")
+        return head

@@ -1,0 +1,5 @@
+"""Where models come from.
+
+``store`` knows names and fetches, ``loading`` reads folders, GGUF files and hub ids, ``adapter``
+and ``int8_weights`` two kinds of small folders; ``embedder`` is the model of the first stage.
+"""

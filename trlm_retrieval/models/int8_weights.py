@@ -1,0 +1,63 @@
+"""Weights at one byte a number, for models that are shipped.
+
+A matrix is stored as int8 with one float16 scale per row; vectors are stored as float16. Reading
+gives ordinary floating-point weights back. The largest error of a weight is half a step: 1/254 of
+the largest value in its row.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from trlm_retrieval.models.rounding import LEVELS, int8_scale
+
+_FILE, _SCALE = "model.int8.safetensors", ".scale"
+
+
+def is_small(folder: Path) -> bool:
+    """Whether a model folder holds int8 weights."""
+    return (folder / _FILE).is_file()
+
+
+def write_small(model: Any, folder: Path) -> None:
+    """Write a model's weights as int8, with its configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for name, parameter in model.named_parameters():  # tied weights once
+        values = parameter.detach().float().cpu()
+        if values.ndim < 2:
+            tensors[name] = values.half()
+            continue
+        scale = int8_scale(values, 1, 1e-7).half()
+        tensors[name] = (values / scale.float()).round().clamp(-LEVELS, LEVELS).to(torch.int8)
+        tensors[name + _SCALE] = scale
+    save_file(tensors, folder / _FILE, {"format": "pt"})
+    private = ("dtype", "_name_or_path")
+    settings = {k: v for k, v in model.config.to_dict().items() if k not in private}
+    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def read_small(folder: Path, dtype: torch.dtype) -> Any:
+    """The model of a folder with int8 weights, in this precision.
+
+    :raises RuntimeError: if the weights do not fit the configuration.
+    """
+    tensors = load_file(folder / _FILE)
+    weights = {}
+    for name, values in tensors.items():
+        if name.endswith(_SCALE):
+            continue
+        scale = tensors.get(name + _SCALE)
+        weights[name] = values.float() if scale is None else values.float() * scale.float()
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    missing, unknown = model.load_state_dict(weights, strict=False)
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    if unknown or set(missing) - tied:
+        raise RuntimeError(f"weights and configuration in {folder} differ")
+    model.tie_weights()
+    return model.to(dtype)

@@ -1,0 +1,170 @@
+"""An answer with its citations as one HTML page: hover over a sentence, and its support lights up.
+
+The page needs no script, no network and no other file, escapes all text that came from outside,
+and follows the reader's light or dark setting.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import pairwise
+from typing import Any
+
+from haystack import GeneratedAnswer
+from jinja2 import Environment, StrictUndefined
+
+from trlm_retrieval.citation.markers import without_markers
+from trlm_retrieval.pages.display import printable
+from trlm_retrieval.pages.explanation import display_title
+
+_WHOLE = 4000  # characters: longer sources are shown around their quotes
+_AROUND = 300
+
+
+@dataclass(frozen=True)
+class Citing:
+    """One sentence of the answer, or what stands between two.
+
+    :ivar number: of the sentence, from 1; 0 for what stands between.
+    :ivar cited: numbers of the sources it cites.
+    :ivar note: what to know about it, for people.
+    """
+
+    text: str
+    number: int = 0
+    supported: bool = True
+    cited: tuple[int, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a source, and the sentences of the answer that it supports."""
+
+    text: str
+    supports: tuple[int, ...] = ()
+    begins: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A cited source."""
+
+    number: int
+    title: str
+    pieces: list[Piece]
+
+
+def citation_page(answer: GeneratedAnswer, facts: dict[str, str] | None = None) -> str:
+    """The HTML page for an answer.
+
+    :param answer: what a ``TRLMCitationAttributor`` gave, without markers written into it.
+    :param facts: names and values to show under the heading, such as the model's name.
+    :raises ValueError: if the answer was not attributed.
+    """
+    if "sentences" not in answer.meta.get("trlm", {}):
+        raise ValueError("the answer carries no citations: run TRLMCitationAttributor first")
+    sentences = answer.meta["trlm"]["sentences"]
+    quotes: dict[int, list[tuple[int, int, int]]] = {}
+    for position, sentence in enumerate(sentences, start=1):
+        for citation in sentence["citations"]:
+            quotes.setdefault(citation["number"], []).append(
+                (citation["start"], citation["end"], position)
+            )
+    by_number = {document.meta["source_index"]: document for document in answer.documents}
+    template = files("trlm_retrieval.pages").joinpath("citations.html").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(template).render(
+        query=printable(answer.query),
+        sentences=_answer(answer.data or "", sentences),
+        sources=[
+            Source(number, printable(display_title(by_number[number])), _pieces(text, spans))
+            for number, spans in sorted(quotes.items())
+            if (text := by_number[number].content or "")
+        ],
+        uncited=[
+            (number, printable(display_title(document)))
+            for number, document in by_number.items()
+            if number not in quotes
+        ],
+        total=len(sentences),
+        unsupported=answer.meta["trlm"]["unsupported"],
+        facts=facts or {},
+    )
+
+
+def _answer(text: str, sentences: Sequence[dict[str, Any]]) -> list[Citing]:
+    found, done = [], 0
+    for number, sentence in enumerate(sentences, start=1):
+        found.append(_between(text[done : sentence["start"]]))
+        found.append(
+            Citing(
+                printable(without_markers(sentence["text"])),
+                number,
+                sentence["supported"],
+                tuple(citation["number"] for citation in sentence["citations"]),
+                note(sentence),
+            )
+        )
+        done = sentence["end"]
+    return [*found, _between(text[done:])]
+
+
+def _between(text: str) -> Citing:
+    return Citing(printable(without_markers(text)))
+
+
+def note(sentence: dict[str, Any]) -> str:
+    """What to know about an attributed sentence, on one line."""
+    parts = []
+    if sentence["score"] is not None:
+        parts.append(f"support {sentence['score']:.2f}, gain {sentence['gain']:+.2f} nats a token")
+    if not sentence["supported"]:
+        parts.insert(0, "no source supports this")
+    for marker in sentence["markers"]:
+        if marker["document_id"] is None:
+            parts.append(f"[{marker['number']}] points nowhere")
+        elif not marker["supported"]:
+            parts.append(f"[{marker['number']}] does not support this")
+    if sentence["cut_characters"]:
+        parts.append(f"the last {sentence['cut_characters']:,} characters were not read")
+    return "; ".join(parts)
+
+
+def _pieces(text: str, quotes: Sequence[tuple[int, int, int]]) -> list[Piece]:
+    """The source cut where a quote begins or ends; far from all quotes it is left out."""
+    shown = [(0, len(text))]
+    if len(text) > _WHOLE:
+        shown = _merged(
+            [(max(0, s - _AROUND), min(len(text), e + _AROUND)) for s, e, _ in sorted(quotes)]
+        )
+    pieces: list[Piece] = []
+    done = 0
+    for start, end in shown:
+        if start > done:
+            pieces.append(Piece(" … "))
+        edges = {edge for s, e, _ in quotes for edge in (s, e) if start < edge < end}
+        cuts = sorted({start, end} | edges)
+        for left, right in pairwise(cuts):
+            inside = [quote for quote in quotes if quote[0] <= left and right <= quote[1]]
+            pieces.append(
+                Piece(
+                    printable(text[left:right]),
+                    tuple(number for _, _, number in inside),
+                    tuple(number for first, _, number in inside if first == left),
+                )
+            )
+        done = end
+    return [*pieces, Piece(" …")] if done < len(text) else pieces
+
+
+def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in spans:
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged

@@ -1,1 +1,0 @@
-"""What the safety filter judges questions with."""

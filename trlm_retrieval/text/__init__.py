@@ -1,0 +1,1 @@
+"""Text before any model or index: ``normalise``, ``words``, ``sentences``, ``tokens``."""
