@@ -12,7 +12,7 @@ from haystack import Document
 from trlm_retrieval import index_data
 from trlm_retrieval.cli import demo as demo_module
 from trlm_retrieval.lm.state_folder import StateFolder
-from trlm_retrieval.models import store as model_store
+from trlm_retrieval.models import store
 from trlm_retrieval.passage_index import PassageIndex
 
 Run = Callable[..., Any]
@@ -227,7 +227,7 @@ def demo_documents(monkeypatch: pytest.MonkeyPatch) -> list[Document]:
     """The documents that the demo indexes; change the list to change the demo."""
     documents = list(DEMO)
     monkeypatch.setattr(index_data, "demo_documents", lambda: documents, raising=False)
-    monkeypatch.setattr(model_store, "is_pulled", lambda name: True)
+    monkeypatch.setattr(store, "is_pulled", lambda name: True)
     return documents
 
 
@@ -285,8 +285,8 @@ def test_the_demo_pulls_what_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pulled: list[str] = []
-    monkeypatch.setattr(model_store, "is_pulled", lambda name: False)
-    monkeypatch.setattr(model_store, "pull", lambda name, report: pulled.append(name))
+    monkeypatch.setattr(store, "is_pulled", lambda name: False)
+    monkeypatch.setattr(store, "pull", lambda name, report: pulled.append(name))
     assert run("demo", "--model", tiny_lm_folder).code == 0
     assert pulled == ["minilm"]
     pulled.clear()

@@ -121,7 +121,7 @@ def test_a_failed_writing_leaves_the_earlier_states(tiny_lm, folder, monkeypatch
 
 def test_a_full_disk_is_told_before_anything_is_computed(tiny_lm, folder, monkeypatch):
     monkeypatch.setattr(
-        "trlm_retrieval.lm.state_folder.shutil.disk_usage", lambda _: type("", (), {"free": 1000})
+        "trlm_retrieval.lm.state_writing.shutil.disk_usage", lambda _: type("", (), {"free": 1000})
     )
     plan = plan_states(tiny_lm, PASSAGES, "ba", 30)
     with pytest.raises(StatesError, match=r"disk has 0\.00 GB left"):

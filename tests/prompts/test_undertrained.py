@@ -5,7 +5,7 @@ import torch
 
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.undertrained import keep_tokens, known_tokens, model_key, share_of
-from trlm_retrieval.prompts import undertrained as tokens
+from trlm_retrieval.prompts import undertrained
 from trlm_retrieval.prompts.undertrained import undertrained_tokens
 
 UNSEEN = [50, 51, 77, 120, 121, 160, 201, 233, 268, 301, 340, 377]
@@ -37,7 +37,7 @@ def lm(make_tiny_lm):
 
 
 def test_tokens_that_were_never_seen_are_found(lm, monkeypatch):
-    monkeypatch.setattr(tokens, "_CLUSTER_SIZE", 20)
+    monkeypatch.setattr(undertrained, "_CLUSTER_SIZE", 20)
     done = []
     found = undertrained_tokens(lm, examined=20, progress=done.append)
     assert sum(done) >= 220
@@ -47,11 +47,11 @@ def test_tokens_that_were_never_seen_are_found(lm, monkeypatch):
 
 
 def test_their_cluster_leads_to_those_that_were_not_examined(lm, monkeypatch):
-    monkeypatch.setattr(tokens, "_CLUSTER_SIZE", 20)
+    monkeypatch.setattr(undertrained, "_CLUSTER_SIZE", 20)
     found = undertrained_tokens(lm, examined=6)
     assert {token.id for token in found[: len(UNSEEN)]} == set(UNSEEN)
     assert len({token.cluster for token in found}) == 1 and found[0].cluster is not None
-    monkeypatch.setattr(tokens, "_suspect_clusters", lambda *_: set())
+    monkeypatch.setattr(undertrained, "_suspect_clusters", lambda *_: set())
     assert len(undertrained_tokens(lm, examined=6)) <= 6
 
 

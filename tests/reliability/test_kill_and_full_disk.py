@@ -18,7 +18,7 @@ PASSAGES = [f"Passage {i} tells of keys and values." for i in range(40)]
 WRITE_STATES = """
 import sys, time
 from trlm_retrieval import TimeReversedLM
-from trlm_retrieval.lm.state_folder import plan_states, write_states
+from trlm_retrieval.lm.state_writing import plan_states, write_states
 
 def stop(done):
     print("writing", flush=True)

@@ -279,7 +279,8 @@ STALLING = """
 import sys, time
 from contextlib import contextmanager
 from trlm_retrieval.cli import run
-from trlm_retrieval.eval import retrieval, score_cache
+from trlm_retrieval.eval import score_cache
+from trlm_retrieval.eval.retrieval import evaluation
 
 score_cache._PAIRS_A_COMMIT = 5
 
@@ -294,7 +295,7 @@ def bar(description, *_, **__):
             time.sleep(600)
     yield advance
 
-retrieval.progress_bar = bar
+evaluation.progress_bar = bar
 run(sys.argv[1:])
 """
 

@@ -150,7 +150,7 @@ def test_scores_of_the_systems(tiny_lm, tmp_path):
 
 
 def test_the_commands(folder, tiny_lm_folder, tmp_path, capsys, monkeypatch, word_embedder):
-    for name in ("components.question_filter", "eval.question_head"):
+    for name in ("components.question_filter", "eval.studies.question_head"):
         monkeypatch.setattr(f"trlm_retrieval.{name}.SentenceEmbedder", lambda name: word_embedder)
     head, answers = tmp_path / "head.json", tmp_path / "answers.jsonl"
     arguments = ["--data", folder, "--answers", answers, "--out", head]
