@@ -357,7 +357,7 @@ class PointerModel(PreTrainedModel):
         return Seq2SeqLMOutput(logits=found, encoder_last_hidden_state=passages.states)
 
     def _copying(self, hidden: torch.Tensor, passages: EncodedPassages) -> torch.Tensor:
-        """Share of each position of the passage in what is copied, (passages, tokens, positions)."""
+        """Share of each position in what is copied, shape (passages, tokens, positions)."""
         asking = self.copy_query(hidden) * hidden.shape[-1] ** -0.5
         bias = _bias(passages.mask, hidden)
         return torch.baddbmm(bias, asking, passages.states.transpose(1, 2)).float().softmax(-1)

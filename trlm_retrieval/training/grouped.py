@@ -33,56 +33,11 @@ TEACHER_TEMPERATURE = 2.0
 
 # Words that a keyword query leaves out.
 _FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "about",
-        "an",
-        "and",
-        "are",
-        "be",
-        "by",
-        "can",
-        "did",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "how",
-        "i",
-        "if",
-        "in",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "their",
-        "there",
-        "this",
-        "to",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "you",
-        "your",
-        "?",
-    ]
+    (
+        "a about an and are be by can did do does for from had has have how i if in is it its me "
+        "my of on or that the their there this to was we were what when where which who why will "
+        "with you your ?"
+    ).split()
 )
 
 
@@ -319,6 +274,7 @@ def finetune_groups(
         )
         objective.sharpness = fit_sharpness(objective, [plain.batch(n) for n in range(len(some))])
         print("sharpness", objective.sharpness)
+    nothing: list[np.ndarray | None] = [None] * len(held_out)
     measured = GroupBatches(
         held_out,
         [None] * len(held_out),
