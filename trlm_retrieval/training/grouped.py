@@ -33,11 +33,56 @@ TEACHER_TEMPERATURE = 2.0
 
 # Words that a keyword query leaves out.
 _FUNCTION_WORDS = frozenset(
-    (
-        "a about an and are be by can did do does for from had has have how i if in is it its me "
-        "my of on or that the their there this to was we were what when where which who why will "
-        "with you your ?"
-    ).split()
+    [
+        "a",
+        "about",
+        "an",
+        "and",
+        "are",
+        "be",
+        "by",
+        "can",
+        "did",
+        "do",
+        "does",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "how",
+        "i",
+        "if",
+        "in",
+        "is",
+        "it",
+        "its",
+        "me",
+        "my",
+        "of",
+        "on",
+        "or",
+        "that",
+        "the",
+        "their",
+        "there",
+        "this",
+        "to",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "why",
+        "will",
+        "with",
+        "you",
+        "your",
+        "?",
+    ]
 )
 
 
@@ -277,7 +322,7 @@ def finetune_groups(
     nothing: list[np.ndarray | None] = [None] * len(held_out)
     measured = GroupBatches(
         held_out,
-        [None] * len(held_out),
+        nothing,
         encoder,
         start,
         end,
