@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test test-all bench lint audit clean
+.PHONY: setup demo test test-portable test-all bench lint audit clean
 
 setup: $(VENV)/.installed
 
@@ -23,6 +23,13 @@ lint: setup
 
 test: setup lint
 	$(BIN)/pytest
+
+# The tests as older processors run them; CONTRIBUTING.md says when, and what each variable does.
+test-portable: setup
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 \
+		OMP_NUM_THREADS=1 $(BIN)/pytest
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 \
+		OMP_NUM_THREADS=2 $(BIN)/pytest
 
 test-all: setup lint
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,stores]'

@@ -1,8 +1,12 @@
 """`trlm train`: the commands one after the other, as a user gives them."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+
+from trlm_retrieval.training import demo
+from trlm_retrieval.training.check import Check
 
 SMALL = [
     "--batch-tokens",
@@ -60,6 +64,22 @@ def test_from_text_to_a_shipped_model(run, corpus, tmp_path):
     assert "preferred for" in ok("check", at("fine", "model"), "--data", "demo", "--most", 4)
     assert "holds x" in ok("export", at("adapter"), "--name", "x", "-o", at("small"))
     assert "preferred for" in ok("check", at("small"), "--pairs", corpus)
+
+
+@pytest.mark.parametrize(
+    ("low", "said"),
+    [(0.61, "The model learned to prefer true pairs"), (0.46, "did not learn to prefer true")],
+)
+def test_the_demo_says_whether_the_model_learned(run, monkeypatch, low, said):
+    entries = [{"loss": 7.0, "seconds": 1.0}, {"loss": 2.0, "seconds": 9.0}]
+    trained = SimpleNamespace(entries=lambda: entries)
+    found = Check(93, 9.0, 12.0, 0.5, prefers_true=0.7, low=low, high=0.79)
+    result = demo.DemoResult(trained, trained, {"reverse": 4.0, "forward": 6.0}, found)
+    monkeypatch.setattr(demo, "train_demo", lambda *_, **__: result)
+    outcome = run("train", "--demo")
+    assert outcome.code == 0 and said in outcome.out
+    assert f"preferred for 70.0% ({low:.1%} to 79.0%)" in outcome.out
+    assert "400 steps each" in outcome.err and "minutes" in outcome.err
 
 
 def test_help_without_a_command(run):

@@ -9,6 +9,7 @@ import torch
 
 from trlm_retrieval import TimeReversedLM
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.lm import int8
 from trlm_retrieval.lm.int8 import Int8Linear
 from trlm_retrieval.models import loading
 from trlm_retrieval.models.loading import choose_dtype
@@ -135,6 +136,19 @@ def test_int8_linear_keeps_a_scale_for_each_token():
     expected, found = linear(inputs), Int8Linear(linear)(inputs)
     error = (found - expected).abs().amax(-1) / expected.abs().amax(-1)
     assert found.shape == expected.shape and error.max() < 0.03
+
+
+@pytest.mark.parametrize("as_it_is", [True, False])
+def test_int8_linear_is_exact_on_every_processor(monkeypatch, as_it_is):
+    """Sums of the largest products, which processors without int8 instructions would cut off."""
+    if not as_it_is:
+        monkeypatch.setattr(int8, "multiplies_int8", lambda: False)
+    linear = torch.nn.Linear(64, 48, bias=False)
+    with torch.no_grad():
+        linear.weight.fill_(1.0)
+        linear.weight[::2] = -1.0
+    found = Int8Linear(linear)(torch.ones(33, 64))
+    torch.testing.assert_close(found, linear(torch.ones(33, 64)))
 
 
 def test_int8_linear_spares_the_channels_beside_an_extreme_one():

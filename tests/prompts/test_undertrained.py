@@ -18,9 +18,9 @@ def lm(make_tiny_lm):
     model, tokenizer = made.model, made.tokenizer
     [line_end] = tokenizer("\n")["input_ids"]
     seen = torch.tensor([i for i in range(2, len(tokenizer)) if i not in UNSEEN])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(120):
+    for _ in range(250):
         tokens = seen[torch.randint(len(seen), (64, 1), generator=generator)]
         pair = torch.cat([tokens, torch.full_like(tokens, line_end)], 1)
         ids = torch.cat([torch.zeros_like(tokens), pair.repeat(1, 4)], 1)
@@ -41,8 +41,11 @@ def test_tokens_that_were_never_seen_are_found(lm, monkeypatch):
     done = []
     found = undertrained_tokens(lm, examined=20, progress=done.append)
     assert sum(done) >= 220
-    assert {token.id for token in found[: len(UNSEEN)]} == set(UNSEEN) and len(found) < 20
-    assert all(token.distance < 0.1 and token.repeat_log_prob < -3 for token in found[:12])
+    unseen, learned = found[: len(UNSEEN)], found[len(UNSEEN) :]
+    assert {token.id for token in unseen} == set(UNSEEN)
+    assert all(token.distance < 0.1 and token.repeat_log_prob < -3 for token in unseen)
+    # 5 % of the learned ones count as failing too: they come last, and are told by their distance
+    assert all(token.distance > 0.5 and token.repeat_log_prob > -2 for token in learned)
     assert all(token.text == lm.tokenizer.decode([token.id]) for token in found)
 
 

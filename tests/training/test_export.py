@@ -52,7 +52,8 @@ def test_a_packaged_model_scores_by_name(demo, tmp_path, monkeypatch, no_network
     found, expected = ([x.mean for x in m.score(PAIRS)] for m in (lm, exact))
     np.testing.assert_allclose(found, expected, atol=near)
     card = (folder / "README.md").read_text()
-    for words in ("trlm-test", "last to first", "pairs.jsonl", "1,200", "0.875", "2,048"):
+    vocabulary = f"{len(lm.tokenizer):,}"
+    for words in ("trlm-test", "last to first", "pairs.jsonl", "1,200", "0.875", vocabulary):
         assert words in card, words
     assert "| queries | 83 |\n| nDCG@10, fusion | 0.500 (0.250–0.750) |" in card
     assert "{{" not in card

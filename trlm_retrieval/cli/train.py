@@ -87,7 +87,8 @@ _SOFT_PROMPT_MINUTES = 3.0
 def train(
     context: typer.Context,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Train a tiny model on the demo corpus, in a minute.")
+        bool,
+        typer.Option("--demo", help="Train a tiny model on the demo corpus, in a few minutes."),
     ] = False,
     folder: Annotated[
         Path | None, typer.Option("--out", help="With --demo: keep the runs in this folder.")
@@ -108,12 +109,17 @@ def _demo(folder: Path | None) -> None:
     with working("Loading"):
         from trlm_retrieval.index_data import demo_documents
         from trlm_retrieval.training.corpus import Section
-        from trlm_retrieval.training.demo import train_demo
+        from trlm_retrieval.training.demo import STEPS, train_demo
         from trlm_retrieval.training.workers import join_workers
 
         sections = [
             Section(document.meta["title"], document.content or "") for document in demo_documents()
         ]
+    err.print(
+        f"Two runs of {STEPS} steps each, pre-training and fine-tuning, and a check: a few minutes "
+        "on a core of its own, longer on a shared one.",
+        soft_wrap=True,
+    )
     with tempfile.TemporaryDirectory() as scratch, join_workers() as workers:
         found = train_demo(sections, folder or Path(scratch), workers, show_progress=True)
         for name, run in (("pre-training", found.pretraining), ("fine-tuning", found.finetuning)):
@@ -127,6 +133,14 @@ def _demo(folder: Path | None) -> None:
         f"read forwards: {found.flip['forward']:.2f}"
     )
     _print_check(vars(found.check))
+    if found.check.learned:
+        out.print("The model learned to prefer true pairs: the interval is above 50 %.")
+    else:
+        out.print(
+            "The model did not learn to prefer true pairs, as far as this can tell: the interval "
+            "does not lie above 50 %, which is chance.",
+            soft_wrap=True,
+        )
     if folder:
         out.print(f"the model is in {found.finetuning.model_folder}", soft_wrap=True)
 

@@ -1,5 +1,8 @@
 """Int8 arithmetic in the linear layers: several times as fast on CPUs with int8 instructions.
 
+CPUs without such instructions (VNNI on x86) add products in 16 bits, which are too few: large sums
+are cut off. On these the same integers are multiplied in float32, which is slower but right.
+
 Weights carry one scale per output row, activations one scale per token. A scale per token matters:
 language models have a few tokens (the first, above all) with values hundreds of times larger than
 the rest, and one scale for the whole tensor would leave nothing of the others. A few channels are
@@ -8,6 +11,7 @@ that activations and weights share the strain (SmoothQuant, arXiv 2211.10438). T
 off a run over random tokens, which is enough to tell such channels and needs no text.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,11 +55,23 @@ class Int8Linear(torch.nn.Module):
         """Shape (…, in) to (…, out)."""
         rows = inputs.reshape(-1, self.in_features) / self.divisor
         scale = int8_scale(rows, 1, _SMALLEST_SCALE)
-        product = torch._int_mm(rows.div_(scale).round_().to(torch.int8), self.weight)
-        output = product.float().mul_(scale).mul_(self.scale)
+        rows = rows.div_(scale).round_()
+        if multiplies_int8():
+            product = torch._int_mm(rows.to(torch.int8), self.weight).float()
+        else:
+            product = rows @ self.weight.float()
+        output = product.mul_(scale).mul_(self.scale)
         if self.bias is not None:
             output += self.bias
         return output.reshape(*inputs.shape[:-1], self.out_features)
+
+
+@cache
+def multiplies_int8() -> bool:
+    """Whether this processor's int8 products are exact, tried on the largest numbers there are."""
+    largest = torch.iinfo(torch.int8).max
+    rows = torch.full((32, 64), largest, dtype=torch.int8)
+    return bool((torch._int_mm(rows, rows.t().contiguous()) == 64 * largest**2).all())
 
 
 def quantize_int8(model: Any) -> Any:

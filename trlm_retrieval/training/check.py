@@ -31,6 +31,11 @@ class Check:
     low: float
     high: float
 
+    @property
+    def learned(self) -> bool:
+        """Whether true pairs are preferred more often than chance explains."""
+        return self.low > 0.5
+
 
 def check(
     lm: TimeReversedLM,

@@ -1,4 +1,4 @@
-"""A tiny Ba model from a small corpus, to see the whole recipe at work in a minute or two."""
+"""A tiny Ba model from a small corpus, to see the whole recipe at work in a few minutes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from zlib import crc32
 from trlm_retrieval.files import write_text
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.template import Order
+from trlm_retrieval.progress import progress_bar
 from trlm_retrieval.training.check import Check, check, order_losses
 from trlm_retrieval.training.corpus import Section, section_line
 from trlm_retrieval.training.finetuning import finetune
@@ -18,6 +19,8 @@ from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.shards import pack
 from trlm_retrieval.training.tokenizer import train_tokenizer
 from trlm_retrieval.training.workers import Workers
+
+STEPS = 400  # of each of the two runs
 
 _PRESET = "tiny"
 _WORDS = 50  # in a passage
@@ -45,8 +48,8 @@ def train_demo(
     out: Path,
     workers: Workers,
     *,
-    pretraining_steps: int = 400,
-    finetuning_steps: int = 400,
+    pretraining_steps: int = STEPS,
+    finetuning_steps: int = STEPS,
     show_progress: bool = False,
 ) -> DemoResult:
     """Tokenizer, pre-training on reversed text, fine-tuning on pairs, and a check of both.
@@ -92,9 +95,13 @@ def train_demo(
         show_progress=show_progress,
     )
     lm = TimeReversedLM.from_pretrained(second.model_folder, dtype="float32", device=device)
-    found = check(
-        lm, [(piece.heading, piece.text) for piece in checked], max_passage_tokens=_TOKENS
-    )
+    with progress_bar("checking", 2 * len(checked), show_progress) as advance:
+        found = check(
+            lm,
+            [(piece.heading, piece.text) for piece in checked],
+            max_passage_tokens=_TOKENS,
+            progress=advance,
+        )
     return DemoResult(first, second, flip, found)
 
 

@@ -1,5 +1,6 @@
 """How a run shows itself: a bar for people, lines for logs, and a plot of the loss."""
 
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -33,6 +34,7 @@ class Reporter:
         )
         self._task = self._bar.add_task(description, total=1.0, figures="")
         self._description, self._shown = description, 0.0
+        self._begun: tuple[float, float] | None = None  # time and share at the first step shown
 
     def __enter__(self) -> "Reporter":
         self._bar.start()
@@ -58,11 +60,17 @@ class Reporter:
         )
         figures = f"{figures} · {entry['tokens_per_second']:,} tokens/s"
         self._bar.update(self._task, completed=done, figures=figures)
-        due = monotonic() - self._shown >= _LINE_SECONDS or done >= 1 or "held_out" in entry
+        now = monotonic()
+        begun, share = self._begun = self._begun or (now, done)
+        due = now - self._shown >= _LINE_SECONDS or done >= 1 or "held_out" in entry
         if due and not self._console.is_terminal:
-            self._shown = monotonic()
+            self._shown = now
+            left = ""
+            if share < done < 1:
+                seconds = (now - begun) * (1 - done) / (done - share)
+                left = f" · {timedelta(seconds=round(seconds))} left"
             self._console.print(
-                f"{self._description}: step {entry['step']:,} · {done:.0%} · {figures}",
+                f"{self._description}: step {entry['step']:,} · {done:.0%}{left} · {figures}",
                 soft_wrap=True,
             )
 
