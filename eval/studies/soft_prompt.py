@@ -19,7 +19,7 @@ from trlm_retrieval.lm.soft_prompt import SoftPrompt
 from trlm_retrieval.passage_index.documents import passage_text
 from trlm_retrieval.progress import progress_bar
 from trlm_retrieval.training.check import check
-from trlm_retrieval.training.corpus import read_pairs
+from trlm_retrieval.training.corpus import PairFile, read_pairs
 
 from ..dataset import RetrievalDataset, load_dataset
 from ..measures import MAIN_MEASURE, PerQuery, per_query
@@ -126,7 +126,7 @@ def main() -> None:
     prompts[SOFT] = (soft, soft.template())
     console = Console(highlight=False)
     for file in arguments.pairs:
-        pairs = read_pairs([file], held_out=True, most=arguments.most)
+        pairs = read_pairs([PairFile(file, arguments.most)], held_out=True)
         table = Table(
             "prompt", "perplexity", "given a random passage", "gain, nats", "prefers true",
             title=f"{file.name.split('.')[0]}, {len(pairs)} held-out pairs",

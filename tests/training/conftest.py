@@ -9,10 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedTokenizerFast,
+)
 
-from trlm_retrieval.training.corpus import Section
+from trlm_retrieval.training.corpus import PairFile, Section
 from trlm_retrieval.training.demo import DemoResult, train_demo
 from trlm_retrieval.training.pretraining import pretrain
+from trlm_retrieval.training.recipe import Options
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.shards import pack
@@ -21,6 +29,12 @@ from trlm_retrieval.training.workers import Workers
 
 ALONE = Workers(0, 1, torch.device("cpu"))
 THINGS = ("tree", "river", "engine", "violin", "market", "glacier", "bridge", "comet")
+
+
+def make_options(steps: int, learning_rate: float = 1e-3, **settings: Any) -> Options:
+    """A run of so many steps, by this process alone, in float32."""
+    schedule = Schedule(steps=steps, learning_rate=learning_rate)
+    return Options(schedule, **{"workers": ALONE, "precision": "float32", **settings})
 
 
 def made_up_sections(count: int = 400) -> list[Section]:
@@ -78,6 +92,58 @@ def alone() -> Workers:
 
 
 @pytest.fixture(scope="session")
+def options() -> Callable[..., Options]:
+    """Options of a run in this process: ``options(steps=4)``."""
+    return make_options
+
+
+def _save_bert(kind: Any, folder: Path, sections: list[Section], **settings: Any) -> Path:
+    """A random BERT of two layers that knows the words of the sections."""
+    words = sorted({word for s in sections for word in s.text.replace(",", " ,").split()})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: number for number, word in enumerate([*special, *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        **settings,
+    )
+    kind(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(easy_sections: list[Section], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random encoder."""
+    return _save_bert(BertModel, tmp_path_factory.mktemp("encoder"), easy_sections)
+
+
+@pytest.fixture(scope="session")
+def tiny_cross_encoder(
+    easy_sections: list[Section], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a random cross-encoder."""
+    folder = tmp_path_factory.mktemp("cross-encoder")
+    return _save_bert(BertForSequenceClassification, folder, easy_sections, num_labels=1)
+
+
+@pytest.fixture(scope="session")
 def demo(
     easy_sections: list[Section],
     train_easy: Callable[[list[Section], Path], DemoResult],
@@ -97,12 +163,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pair_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pair_file(tmp_path_factory: pytest.TempPathFactory) -> PairFile:
     """The made-up sections as a pair file."""
     file = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
     rows = ({"query": s.heading, "passage": s.text} for s in made_up_sections())
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
+    return PairFile(file)
 
 
 @pytest.fixture(scope="session")
@@ -110,19 +176,18 @@ def pretrain_tiny(shards: Path) -> Callable[..., Run]:
     """Pre-trains a tiny model for six steps: ``pretrain_tiny(out, order="both")``."""
 
     def run(out: Path, order: Any = "reverse", steps: int = 6, **settings: Any) -> Run:
+        told = {n: settings.pop(n) for n in ("seed", "checkpoint_minutes") if n in settings}
         return pretrain(
             shards,
             out,
-            order,
-            Schedule(steps=steps, learning_rate=5e-3),
-            settings.pop("workers", ALONE),
+            make_options(steps, 5e-3, **told),
+            order=order,
             **{
                 "preset": "tiny",
                 "context": 32,
                 "max_context": 128,
                 "batch_tokens": 512,
                 "device_tokens": 128,
-                "precision": "float32",
                 **settings,
             },
         )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trlm_retrieval.errors import DataError, ModelError
-from trlm_retrieval.training.corpus import Section, read_pairs, read_sections
+from trlm_retrieval.training.corpus import PairFile, Section, read_pairs, read_sections
 from trlm_retrieval.training.pretraining import Windows
 from trlm_retrieval.training.shards import Shards, pack
 from trlm_retrieval.training.tokenizer import load_tokenizer, train_tokenizer
@@ -51,7 +51,9 @@ def test_held_out_pairs_are_never_learned(pair_file):
 def test_each_file_gives_an_even_part_of_itself(pair_file, tmp_path):
     (tmp_path / "few.jsonl").write_text('{"query": "q", "passage": "p"}\n')
     every = read_pairs([pair_file], held_out=False)
-    some = read_pairs([pair_file, tmp_path / "few.jsonl"], held_out=False, most=10)
+    few = PairFile.parse(str(tmp_path / "few.jsonl:10"))
+    assert (few.path, few.most) == (tmp_path / "few.jsonl", 10)
+    some = read_pairs([PairFile(pair_file.path, 10), few], held_out=False)
     assert len(some) == 11 and some[-1] == ("q", "p")
     places = [every.index(pair) for pair in some[:-1]]
     assert max(np.diff(places)) - min(np.diff(places)) <= 1 and places[-1] > 0.8 * len(every)

@@ -12,10 +12,7 @@ from trlm_retrieval.models.adapter import adapter_base, is_adapter
 from trlm_retrieval.models.store import is_pulled
 from trlm_retrieval.training.export import export_run
 from trlm_retrieval.training.finetuning import finetune
-from trlm_retrieval.training.pretraining import pretrain
 from trlm_retrieval.training.run import RunError
-from trlm_retrieval.training.schedule import Schedule
-from trlm_retrieval.training.shards import pack
 
 PAIRS = [("the with statement", "The with statement wraps a block."), ("loops", "A for loop.")]
 
@@ -76,14 +73,13 @@ def test_int8_takes_a_quarter(demo, tmp_path):
 
 
 def test_an_adapter_ships_without_its_base(
-    pair_file, tiny_lm_folder, alone, tmp_path, monkeypatch, no_network
+    pair_file, tiny_lm_folder, options, tmp_path, monkeypatch, no_network
 ):
     run = finetune(
         tiny_lm_folder,
         [pair_file],
         tmp_path / "run",
-        Schedule(steps=2),
-        alone,
+        options(2),
         adapter_rank=2,
         batch_tokens=256,
         device_tokens=256,
@@ -125,13 +121,15 @@ def test_a_share_of_the_base_is_the_average_of_the_weights(demo, tmp_path):
             export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "int8", base_share=share)
 
 
-def test_a_share_of_the_base_weakens_an_adapter(pair_file, tiny_lm_folder, alone, tmp_path):
-    schedule, sizes = (
-        Schedule(steps=2, learning_rate=0.01),
-        {"batch_tokens": 256, "device_tokens": 256},
-    )
+def test_a_share_of_the_base_weakens_an_adapter(pair_file, tiny_lm_folder, options, tmp_path):
     run = finetune(
-        tiny_lm_folder, [pair_file], tmp_path / "run", schedule, alone, adapter_rank=2, **sizes
+        tiny_lm_folder,
+        [pair_file],
+        tmp_path / "run",
+        options(2, learning_rate=0.01),
+        adapter_rank=2,
+        batch_tokens=256,
+        device_tokens=256,
     )
     before, after = _weights(tiny_lm_folder), _weights(run.model_folder)
     for merge in (False, True):
@@ -146,19 +144,12 @@ def test_a_share_of_the_base_weakens_an_adapter(pair_file, tiny_lm_folder, alone
         assert changed
 
 
-def test_a_base_of_another_shape_has_no_average(made_up, tiny_lm, tiny_lm_folder, alone, tmp_path):
-    pack(made_up(300), tiny_lm.tokenizer, tmp_path / "shards")
-    sizes = {"batch_tokens": 512, "device_tokens": 512, "context": 32}
-    run = pretrain(
-        tmp_path / "shards",
-        tmp_path / "run",
-        "reverse",
-        Schedule(steps=1),
-        alone,
-        base=tiny_lm_folder,
-        layers=[0],
-        **sizes,
-    )
+def test_a_base_of_another_shape_has_no_average(pretrain_tiny, make_tiny_lm, tmp_path):
+    run = pretrain_tiny(tmp_path / "run", steps=1)
+    make_tiny_lm("reverse", num_hidden_layers=1).save(tmp_path / "other")
+    settings = json.loads((run.folder / "settings.json").read_text())
+    settings["base"] = str(tmp_path / "other")
+    (run.folder / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(RunError, match="differ in shape"):
         export_run(run.folder, tmp_path / "out", "x", "MIT", "int8", base_share=0.5)
     assert not (tmp_path / "out").exists()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trlm_retrieval.training.groups import Neighbours
+from trlm_retrieval.training.groups import HardNegatives
 
 TOPICS = {
     "rivers": ["nile", "danube", "volga", "ganges"],
@@ -18,7 +18,7 @@ PAIRS = [
 
 def test_groups_share_words_and_hold_every_pair_once():
     order = np.random.default_rng(0).permutation(len(PAIRS)).tolist()
-    groups = list(Neighbours(PAIRS).groups(order, 4))
+    groups = list(HardNegatives(PAIRS).groups(order, 4))
     assert sorted(pair for group in groups for pair in group) == list(range(len(PAIRS)))
     assert [len({pair // 4 for pair in group}) for group in groups] == [1, 1, 1]
     assert groups[0][0] == order[0]
@@ -26,11 +26,11 @@ def test_groups_share_words_and_hold_every_pair_once():
 
 def test_a_group_holds_no_passage_twice():
     pairs = [("first word of the rivers", PAIRS[0][1]), ("second word", PAIRS[0][1]), *PAIRS]
-    for group in Neighbours(pairs).groups(range(len(pairs)), 8):
+    for group in HardNegatives(pairs).groups(range(len(pairs)), 8):
         passages = [pairs[number][1] for number in group]
         assert len(set(passages)) == len(passages)
 
 
 def test_pairs_that_find_nothing_stand_alone():
     pairs = [("alpha", "beta"), ("gamma", "delta")]
-    assert list(Neighbours(pairs).groups([1, 0], 8)) == [[1], [0]]
+    assert list(HardNegatives(pairs).groups([1, 0], 8)) == [[1], [0]]

@@ -7,7 +7,7 @@ import torch
 from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.lm.template import DIRECTIONS
 from trlm_retrieval.training.finetuning import QueryLikelihood
-from trlm_retrieval.training.groups import Neighbours
+from trlm_retrieval.training.groups import HardNegatives
 from trlm_retrieval.training.pairs import EncodedPairs, PairBatches
 
 PAIRS = [
@@ -23,8 +23,8 @@ def batches(lm, direction, others=0, tokens=4096, most=40, pairs=PAIRS):
     starts = {order: lm.tokenizer.bos_token_id for order in ("forward", "reverse")}
     encoder = PairEncoder(lm.tokenizer, starts, lm.max_context)
     encoded = EncodedPairs(pairs, encoder, DIRECTIONS[direction], most)
-    neighbours = Neighbours(pairs) if others else None
-    return PairBatches(encoded, lm.tokenizer.eos_token_id, tokens, 0, others, neighbours)
+    negatives = HardNegatives(pairs) if others else None
+    return PairBatches(encoded, lm.tokenizer.eos_token_id, tokens, 0, others, negatives)
 
 
 @pytest.mark.parametrize("direction", ["ba", "fo"])

@@ -7,9 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from trlm_retrieval import TimeReversedLM
-from trlm_retrieval.training.objective import Batch
+from trlm_retrieval.training.objective import TokenBatch
 from trlm_retrieval.training.pretraining import NextToken, pretrain
-from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.shards import pack
 
 
@@ -30,16 +29,14 @@ def test_a_model_is_saved_with_its_order_and_start_tokens(
         assert pair.context[0] == lm.tokenizer.convert_tokens_to_ids(start)
 
 
-def test_a_forward_model_goes_on_backwards(tiny_lm, tiny_lm_folder, made_up, alone, tmp_path):
+def test_a_forward_model_goes_on_backwards(tiny_lm, tiny_lm_folder, made_up, options, tmp_path):
     pack(made_up(300), tiny_lm.tokenizer, tmp_path / "shards")
 
     def run(name, **settings):
         return pretrain(
             tmp_path / "shards",
             tmp_path / name,
-            settings.pop("order", "reverse"),
-            Schedule(steps=2),
-            alone,
+            options(2, precision=None),
             base=tiny_lm_folder,
             batch_tokens=128,
             device_tokens=128,
@@ -78,7 +75,7 @@ def test_many_predictions_cost_no_more_memory_and_give_the_same(tiny_lm, monkeyp
     from trlm_retrieval.training import objective
 
     ids = torch.arange(60).view(2, 30)
-    batch = Batch({"input_ids": ids}, torch.arange(60), ids.flatten(), {"loss": 60})
+    batch = TokenBatch({"input_ids": ids}, torch.arange(60), ids.flatten(), {"loss": 60})
     found = []
     for rows in (objective._HEAD_ROWS, 7):
         monkeypatch.setattr(objective, "_HEAD_ROWS", rows)

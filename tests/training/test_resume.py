@@ -7,7 +7,6 @@ from safetensors.torch import load_file
 
 from trlm_retrieval.training.finetuning import finetune
 from trlm_retrieval.training.run import Run, RunError
-from trlm_retrieval.training.schedule import Schedule
 
 
 class Killed(BaseException):
@@ -59,23 +58,20 @@ def test_pretraining_goes_on_with_the_same_weights(pretrain_tiny, tmp_path, monk
 
 @pytest.mark.parametrize("rank", [None, 2])
 def test_finetuning_goes_on_with_the_same_weights(
-    tiny_lm_folder, pair_file, alone, tmp_path, monkeypatch, rank
+    tiny_lm_folder, pair_file, options, tmp_path, monkeypatch, rank
 ):
     def run(name, **settings):
         return finetune(
             tiny_lm_folder,
             [pair_file],
             tmp_path / name,
-            Schedule(steps=4, learning_rate=1e-3),
-            alone,
+            options(4, **settings),
             direction="fo",
             adapter_rank=rank,
             contrast=0.5,
             others=2,
             batch_tokens=1024,
             device_tokens=512,
-            precision="float32",
-            **settings,
         )
 
     whole = run("whole")

@@ -14,22 +14,21 @@ from trlm_retrieval.lm.soft_prompt import add_soft_tokens
 from trlm_retrieval.training.check import check
 from trlm_retrieval.training.corpus import read_pairs
 from trlm_retrieval.training.run import Run, RunError
-from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.soft_prompt import SoftPromptLikelihood, TailBatches, train_soft_prompt
 
 
 @pytest.fixture
-def train_tiny(tiny_lm_folder, pair_file, alone, tmp_path):
+def train_tiny(tiny_lm_folder, pair_file, options, tmp_path):
     """Trains a soft prompt for a tiny model: ``train_tiny("name", steps=4)``."""
 
-    def train(name, steps=4, **settings):
+    def train(name, steps=4, tokens=8, **settings):
         return train_soft_prompt(
             tiny_lm_folder,
             [pair_file],
             tmp_path / name,
-            Schedule(steps=steps, learning_rate=settings.pop("learning_rate", 0.05)),
-            alone,
-            **{"precision": "float32", "tokens": 8, "batch_pairs": 8, **settings},
+            options(steps, **{"learning_rate": 0.05, **settings}),
+            tokens=tokens,
+            batch_pairs=8,
         )
 
     return train
@@ -108,13 +107,11 @@ def test_a_killed_run_goes_on_with_the_same_vectors(train_tiny, monkeypatch):
         train_tiny("whole", tokens=4)
 
 
-def test_models_that_read_backwards_are_refused(make_tiny_lm, pair_file, alone, tmp_path):
+def test_models_that_read_backwards_are_refused(make_tiny_lm, pair_file, options, tmp_path):
     make_tiny_lm("reverse").save(tmp_path / "ba")
     with pytest.raises(ModelError, match="reverse order"):
-        train_soft_prompt(tmp_path / "ba", [pair_file], tmp_path / "x", Schedule(steps=1), alone)
+        train_soft_prompt(tmp_path / "ba", [pair_file], tmp_path / "x", options(1))
     make_tiny_lm("forward").save(tmp_path / "fo")
     bare = DIRECTIONS["fo"].__class__("bare", "forward", "{passage}", " {query}")
     with pytest.raises(ModelError, match="no instruction"):
-        train_soft_prompt(
-            tmp_path / "fo", [pair_file], tmp_path / "x", Schedule(steps=1), alone, template=bare
-        )
+        train_soft_prompt(tmp_path / "fo", [pair_file], tmp_path / "x", options(1), template=bare)

@@ -8,7 +8,6 @@ from trlm_retrieval import TimeReversedLM
 from trlm_retrieval.training.check import check
 from trlm_retrieval.training.corpus import read_pairs
 from trlm_retrieval.training.presets import Preset
-from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.tokenizer import train_tokenizer
 from trlm_retrieval.training.warm_start import BagOfTokens, as_llama, warm_start
 
@@ -63,20 +62,17 @@ def test_the_llama_predicts_what_the_bag_does(bag):
     assert llama(ids).logits[:, -1].log_softmax(-1).allclose(expected, atol=2e-3)
 
 
-def test_what_words_go_with_which_is_learned_and_kept(made_up, pair_file, alone, tmp_path):
+def test_what_words_go_with_which_is_learned_and_kept(made_up, pair_file, options, tmp_path):
     train_tokenizer(made_up(400), 400).save_pretrained(tmp_path / "tokenizer")
     run = warm_start(
         [pair_file],
         tmp_path / "tokenizer",
         tmp_path / "warm",
-        "reverse",
-        Schedule(steps=40, learning_rate=1e-2),
-        alone,
+        options(40, 1e-2),
         shape=SHAPE,
         inputs=28,
         rows=32,
         max_context=128,
-        precision="float32",
     )
     entries = run.entries()
     assert entries[-1]["loss"] < entries[0]["loss"] - 1

@@ -10,10 +10,11 @@ from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.template import Order
 from trlm_retrieval.progress import progress_bar
 from trlm_retrieval.training.check import Check, check, order_losses
-from trlm_retrieval.training.corpus import Section, section_line
+from trlm_retrieval.training.corpus import PairFile, Section, section_line
 from trlm_retrieval.training.finetuning import finetune
 from trlm_retrieval.training.presets import PRESETS
 from trlm_retrieval.training.pretraining import pretrain
+from trlm_retrieval.training.recipe import Options
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.shards import pack
@@ -64,35 +65,33 @@ def train_demo(
     write_text(pairs, "".join(map(section_line, learned)))
     pack(learned, train_tokenizer(learned, vocabulary=2048), out / "shards")
     rate = PRESETS[_PRESET].learning_rate
+
+    def options(steps: int, rate: float) -> Options:
+        schedule = Schedule(steps=steps, learning_rate=rate)
+        return Options(schedule, workers, precision="float32", show_progress=show_progress)
+
     first = pretrain(
         out / "shards",
         out / "pretrained",
-        "reverse",
-        Schedule(steps=pretraining_steps, learning_rate=2 * rate),
-        workers,
+        options(pretraining_steps, 2 * rate),
         preset=_PRESET,
         context=128,
         max_context=256,
         batch_tokens=1024,
         device_tokens=1024,
-        precision="float32",
-        show_progress=show_progress,
     )
     device = workers.device
     lm = TimeReversedLM.from_pretrained(first.model_folder, dtype="float32", device=device)
     flip = order_losses(lm, [piece.text for piece in checked])
     second = finetune(
         first.model_folder,
-        [pairs],
+        [PairFile(pairs)],
         out / "finetuned",
-        Schedule(steps=finetuning_steps, learning_rate=rate),
-        workers,
+        options(finetuning_steps, rate),
         contrast=1.0,
         max_passage_tokens=_TOKENS,
         batch_tokens=2048,
         device_tokens=2048,
-        precision="float32",
-        show_progress=show_progress,
     )
     lm = TimeReversedLM.from_pretrained(second.model_folder, dtype="float32", device=device)
     with progress_bar("checking", 2 * len(checked), show_progress) as advance:

@@ -7,6 +7,7 @@ that BM25 finds together.
 """
 
 from collections.abc import Sequence
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,19 @@ from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.models.loading import load_pretrained, save_pretrained
 from trlm_retrieval.training.adapter import add_adapter, save_adapter
 from trlm_retrieval.training.check import check
-from trlm_retrieval.training.corpus import read_both_halves
-from trlm_retrieval.training.groups import Neighbours
-from trlm_retrieval.training.layers import freeze
-from trlm_retrieval.training.loop import Pace, choose_precision, train
-from trlm_retrieval.training.objective import END_WEIGHT, Batch, TokenObjective
+from trlm_retrieval.training.corpus import PairFile, read_both_halves
+from trlm_retrieval.training.groups import HardNegatives
+from trlm_retrieval.training.loop import train
+from trlm_retrieval.training.objective import END_WEIGHT, TokenObjective
 from trlm_retrieval.training.pairs import EncodedPairs, PairBatch, PairBatches
-from trlm_retrieval.training.reporting import Reporter
+from trlm_retrieval.training.recipe import Options, Recipe, evenly_spread
 from trlm_retrieval.training.run import Run
-from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.tokenizer import end_id, start_tokens
-from trlm_retrieval.training.workers import Workers
 
 _MEASURED_PAIRS = 128
 
 
-class QueryLikelihood(TokenObjective):
+class QueryLikelihood(TokenObjective[PairBatch]):
     """Negative log-likelihood of queries given their passages, in nats per query token.
 
     Two terms may join it: the end token after the query, in nats a pair, and the contrast with the
@@ -45,8 +43,7 @@ class QueryLikelihood(TokenObjective):
         weights = {"loss": 1.0, "end": END_WEIGHT}
         super().__init__(model, weights | ({"contrast": contrast} if contrast else {}))
 
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        assert isinstance(batch, PairBatch)
+    def forward(self, batch: PairBatch) -> dict[str, torch.Tensor]:
         found = self.log_probs(batch)
         rows, width = batch.repeats.shape
         cells = torch.zeros(rows * width + 1, device=found.device)
@@ -64,26 +61,19 @@ class QueryLikelihood(TokenObjective):
 
 def finetune(
     base: str | Path,
-    files: Sequence[Path],
+    files: Sequence[PairFile],
     out: Path,
-    schedule: Schedule,
-    workers: Workers,
+    options: Options,
     *,
     direction: str | None = None,
     adapter_rank: int | None = None,
-    frozen_layers: int | None = None,
     contrast: float = 0.0,
     others: int = 7,
-    most: int | None = None,
     max_passage_tokens: int | None = 384,
     batch_tokens: int = 8192,
     device_tokens: int = 4096,
-    checkpoint_minutes: float = 5.0,
-    precision: str | None = None,
-    seed: int = 0,
-    show_progress: bool = False,
 ) -> Run:
-    """Train a model on pairs; the folder ``out`` then holds it, or its adapter, under ``model``.
+    """Train a decoder on pairs; the folder ``out`` then holds it, or its adapter, under ``model``.
 
     A killed run goes on when it is called again with the same arguments.
 
@@ -91,92 +81,64 @@ def finetune(
     :param files: pair files; the hundredth part that :class:`Section` holds out is measured on.
     :param direction: ``ba`` or ``fo``; by default the model's own.
     :param adapter_rank: train a LoRA adapter of this rank instead of the whole model.
-    :param frozen_layers: leave the embeddings, the head and so many first layers as they are.
     :param contrast: weight of the contrastive term; 0 leaves it out.
     :param others: with the contrast, how many passages of other pairs a query meets.
-    :param most: pairs taken of each file, where it has more.
     :param batch_tokens: tokens in a step over all processes; ``device_tokens`` in one pass.
-    :raises ValueError: if an adapter and frozen layers are asked for, or too many of these.
     :raises ModelError: if the model does not read in the direction's order.
     :raises RunError: if ``out`` holds another run.
     """
-    if adapter_rank is not None and frozen_layers is not None:
-        raise ValueError("with an adapter the whole model is frozen: leave frozen_layers out")
-    pace = Pace(max(1, batch_tokens // device_tokens), checkpoint_minutes)
-    kind = choose_precision(precision, workers.device)
-    pairs, held_out = read_both_halves(files, most)
+    pairs, held_out = read_both_halves(files)
     # Below an adapter the model is frozen: it needs no more precision than it is computed in.
-    loaded = load_pretrained(base, None, torch.float32 if adapter_rank is None else kind)
+    loaded = load_pretrained(base, None, torch.float32 if adapter_rank is None else options.dtype)
     tokenizer, order = loaded.tokenizer, loaded.order
     starts = loaded.start_tokens or start_tokens(tokenizer)
-    model: Any = loaded.model.to(workers.device)
+    model: Any = loaded.model.to(options.workers.device)
+    batches = max(1, batch_tokens // device_tokens)
 
     def scorer() -> TimeReversedLM:
         return TimeReversedLM(model, tokenizer, order, starts, device_tokens)
 
     template = scorer().template(direction)
-    run = Run(
-        out,
-        {
-            "task": "fine-tuning",
-            "base": base,
-            "direction": template.name,
-            "adapter_rank": adapter_rank,
-            "frozen_layers": frozen_layers,
-            "contrast": contrast,
-            "others": others if contrast else 0,
-            "data": list(files),
-            "pairs": len(pairs),
-            "max_passage_tokens": max_passage_tokens,
-            "batch_tokens": pace.batches * device_tokens,
-            "device_tokens": device_tokens,
-            "schedule": vars(schedule),
-            "precision": str(kind).removeprefix("torch."),
-            "seed": seed,
-        },
-    )
-    if run.finished:
-        return run
-    if frozen_layers is not None:
-        freeze(model, frozen_layers)
-    adapted = add_adapter(model, adapter_rank, seed) if adapter_rank is not None else None
-    start_ids: dict[Any, int] = {
-        name: tokenizer.convert_tokens_to_ids(token) for name, token in starts.items()
-    }
-    encoder = PairEncoder(tokenizer, start_ids, scorer().max_context)
-    encoded = EncodedPairs(pairs, encoder, template, max_passage_tokens)
-    source = PairBatches(
-        encoded,
-        end_id(tokenizer),
-        device_tokens,
-        seed,
-        others if contrast else 0,
-        Neighbours(pairs) if contrast else None,
-    )
-    sample = held_out[:: max(1, len(held_out) // _MEASURED_PAIRS)][:_MEASURED_PAIRS]
 
-    def measure() -> dict[str, float]:
-        found = check(scorer(), sample, template.name, max_passage_tokens=max_passage_tokens)
-        tokens_nats = torch.log(torch.tensor(found.perplexity)).item()
-        return {"held_out": tokens_nats, "gain": found.gain, "prefers_true": found.prefers_true}
-
-    def save(folder: Path) -> None:
-        if adapted is None:
-            save_pretrained(model, tokenizer, order, starts, folder)
-        else:
-            save_adapter(adapted, base, order, starts, folder)
-
-    with Reporter(f"fine-tuning {out.name}", show_progress and workers.leads) as reporter:
-        train(
-            QueryLikelihood(model, contrast),
-            source,
-            schedule,
-            pace,
-            run,
-            workers,
-            kind,
-            measure,
-            save,
-            reporter,
+    def prepare() -> Recipe:
+        adapted = add_adapter(model, adapter_rank, options.seed) if adapter_rank else None
+        start_ids: dict[Any, int] = {
+            name: tokenizer.convert_tokens_to_ids(token) for name, token in starts.items()
+        }
+        encoder = PairEncoder(tokenizer, start_ids, scorer().max_context)
+        source = PairBatches(
+            EncodedPairs(pairs, encoder, template, max_passage_tokens),
+            end_id(tokenizer),
+            device_tokens,
+            options.seed,
+            others if contrast else 0,
+            HardNegatives(pairs) if contrast else None,
         )
-    return run
+        sample = evenly_spread(held_out, _MEASURED_PAIRS)
+
+        def measure() -> dict[str, float]:
+            found = check(scorer(), sample, template.name, max_passage_tokens=max_passage_tokens)
+            nats = log(found.perplexity)
+            return {"held_out": nats, "gain": found.gain, "prefers_true": found.prefers_true}
+
+        def save(folder: Path) -> None:
+            if adapted is None:
+                save_pretrained(model, tokenizer, order, starts, folder)
+            else:
+                save_adapter(adapted, base, order, starts, folder)
+
+        return Recipe(QueryLikelihood(model, contrast), source, batches, measure, save)
+
+    settings = {
+        "base": base,
+        "direction": template.name,
+        "adapter_rank": adapter_rank,
+        "contrast": contrast,
+        "others": others if contrast else 0,
+        "data": list(files),
+        "pairs": len(pairs),
+        "max_passage_tokens": max_passage_tokens,
+        "batch_tokens": batches * device_tokens,
+        "device_tokens": device_tokens,
+    }
+    return train("fine-tuning", out, settings, options, prepare)

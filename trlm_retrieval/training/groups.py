@@ -1,8 +1,9 @@
-"""Which pairs to learn from together: those whose passages a search for the query would also find.
+"""Groups of pairs with their hard negatives: passages that a search for the query also finds.
 
-A random other passage is told apart from the right one almost always, so nothing is learned from
+A random other passage is almost always told apart from the right one, so nothing is learned from
 it. What reranking has to tell apart are passages that share the query's words. So pairs are put
-into groups of near neighbours, and each query of a group meets all of the group's passages.
+into groups whose passages are hard negatives of each other, and each query of a group meets all of
+the group's passages.
 """
 
 import json
@@ -19,13 +20,14 @@ from trlm_retrieval.errors import DataError
 from trlm_retrieval.files import read_json_lines, write_text
 from trlm_retrieval.passage_index.bm25 import build_bm25
 from trlm_retrieval.text.words import words
+from trlm_retrieval.training.corpus import Section, numbered_sections
 
 _LOOKED_AT = 64  # of the passages that BM25 finds for a query
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pairs whose passages are near neighbours.
+    """Pairs whose passages are hard negatives of each other.
 
     :ivar queries: query n is answered by passage n.
     :ivar passages: all different.
@@ -44,25 +46,36 @@ class Group:
         """Changes with the texts; tells whether labels are of this group."""
         return crc32(json.dumps([self.queries, self.passages]).encode())
 
+    @property
+    def held_out(self) -> bool:
+        """Whether all of its passages are kept from training, to measure on."""
+        return all(Section("", passage).held_out for passage in self.passages)
+
 
 def make_groups(
     pairs: Sequence[tuple[str, str]],
     size: int,
-    seed: int,
+    *,
+    seed: int = 0,
     negatives: Mapping[int, Sequence[int]] | None = None,
+    least: int = 2,
 ) -> list[Group]:
-    """All pairs in groups of at most ``size``, in a random order; those left alone are dropped.
+    """All pairs in groups of at most ``size``, in a random order.
 
+    :param least: groups of fewer pairs are dropped.
     :param negatives: for some pairs, numbers of others that are hard to tell from them; they come
         into the pair's group first.
+    :raises ValueError: if a group could not hold two pairs.
     """
+    if not 2 <= least <= size:
+        raise ValueError(f"groups hold 2 pairs or more: not {least} to {size}")
     order = np.random.default_rng(seed).permutation(len(pairs)).tolist()
     answers = defaultdict(set)
     for query, passage in pairs:
         answers[query].add(passage)
     groups = []
-    for numbers in Neighbours(pairs, negatives).groups(order, size):
-        if len(numbers) < 2:
+    for numbers in HardNegatives(pairs, negatives).groups(order, size):
+        if len(numbers) < least:
             continue
         queries, passages = zip(*(pairs[number] for number in numbers), strict=True)
         also = tuple(
@@ -73,6 +86,40 @@ def make_groups(
         )
         groups.append(Group(queries, passages, also))
     return groups
+
+
+def read_negatives(
+    file: Path, pair_files: Sequence[Path], pairs: Sequence[tuple[str, str]]
+) -> dict[int, list[int]]:
+    """Hard negatives that were found beforehand, as numbers of pairs.
+
+    Each line is ``{"file": F, "line": N, "neg": [[F, N], …]}``: line N, counted from 0, of the pair
+    file named F, without its ending. Files that are not among ``pair_files`` and pairs that are not
+    among ``pairs`` are passed over.
+
+    :raises DataError: if a line is something else, or no line is about these pairs.
+    """
+    numbers = {pair: number for number, pair in enumerate(pairs)}
+    there = {
+        (path.name.partition(".")[0], line - 1): numbers.get((section.heading, section.text))
+        for path in pair_files
+        for line, section in numbered_sections(path)
+    }
+    found: dict[int, list[int]] = {}
+    for number, row in read_json_lines(file):
+        try:
+            own = there.get((row["file"], row["line"]))
+            others = [there.get((name, line)) for name, line in row["neg"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{file}, line {number}: expected `file`, `line` and `neg`, a list of [file, line]"
+            ) from error
+        if own is not None:
+            found[own] = [other for other in others if other is not None]
+    if not found:
+        names = ", ".join(path.name for path in pair_files)
+        raise DataError(f"{file} holds no hard negatives of the pairs in {names}")
+    return found
 
 
 def write_groups(groups: Iterable[Group], file: Path) -> None:
@@ -105,7 +152,7 @@ def read_groups(file: Path) -> list[Group]:
     return groups
 
 
-class Neighbours:
+class HardNegatives:
     """BM25 over the passages of pairs, each passage once.
 
     :param pairs: (query, passage) pairs.

@@ -10,36 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import count
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from trlm_retrieval.models.loading import choose_dtype
-from trlm_retrieval.training.objective import Batch, BatchSource, Objective
+from trlm_retrieval.training.objective import Batch, BatchSource
+from trlm_retrieval.training.recipe import Options, Recipe
 from trlm_retrieval.training.reporting import Reporter, plot_loss
 from trlm_retrieval.training.run import Run
-from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.workers import Workers
 
-Measure = Callable[[], dict[str, float]]
-
 _BETAS, _WEIGHT_DECAY, _MOST_GRADIENT = (0.9, 0.95), 0.1, 1.0
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How steps are made, apart from how many there are.
-
-    :ivar batches: batches in a step, over all processes.
-    :ivar checkpoint_minutes: time between checkpoints; 0 writes one after every step.
-    :ivar measure_share: share of the run between two measurements on held-out data.
-    """
-
-    batches: int = 1
-    checkpoint_minutes: float = 5.0
-    measure_share: float = 0.1
 
 
 @dataclass
@@ -58,43 +42,60 @@ class Progress:
 
 
 def train(
-    objective: Objective,
-    source: BatchSource,
-    schedule: Schedule,
-    pace: Pace,
-    run: Run,
-    workers: Workers,
-    precision: torch.dtype,
-    measure: Measure,
-    save: Callable[[Any], None],
-    reporter: Reporter,
-) -> None:
-    """Train until the schedule is over, from the run's checkpoint if there is one.
+    task: str,
+    out: Path,
+    settings: dict[str, Any],
+    options: Options,
+    prepare: Callable[[], Recipe],
+) -> Run:
+    """Train, from the run's checkpoint if there is one; ``out`` then holds ``model``.
 
-    :param objective: its model is trained in place; parameters that require no gradient are not.
-    :param precision: what matrix products are computed in; weights stay in float32.
-    :param measure: figures on held-out data, for the log; called in the first process.
-    :param save: writes the trained model into the folder it is given.
+    A run that is finished is left as it is.
+
+    :param task: what kind of run it is, in a word or two.
+    :param settings: all that determines the run beside the options.
+    :param prepare: loads and encodes what is needed; called only where there is something to do.
     :raises ValueError: if the processes cannot share a step's batches evenly.
+    :raises RunError: if ``out`` holds another run.
     """
-    if pace.batches % workers.count:
-        raise ValueError(
-            f"{pace.batches} batches a step do not divide among {workers.count} processes; choose "
-            "batch sizes that do"
-        )
+    common = {
+        "schedule": vars(options.schedule),
+        "precision": str(options.dtype).removeprefix("torch."),
+        "seed": options.seed,
+    }
+    run = Run(out, {"task": task, **settings, **common})
     if run.finished:
-        return
+        return run
+    recipe, workers = prepare(), options.workers
+    if recipe.batches % workers.count:
+        raise ValueError(
+            f"{recipe.batches} batches a step do not divide among {workers.count} processes; "
+            "choose batch sizes that do"
+        )
     if workers.leads:
         run.begin()
     workers.wait()
-    model = objective.model
+    with Reporter(f"{task} {out.name}", options.show_progress and workers.leads) as reporter:
+        _take_steps(recipe, options, run, reporter)
+    if workers.leads:
+        run.finish(recipe.save, workers.hardware)
+        plot_loss(run.entries(), run.folder / "loss.png")
+    workers.wait()
+    return run
+
+
+def _take_steps(recipe: Recipe, options: Options, run: Run, reporter: Reporter) -> None:
+    """All steps that are left of a run."""
+    schedule, workers = options.schedule, options.workers
+    precision = options.dtype if recipe.casts else torch.float32
+    objective, model = recipe.objective, recipe.objective.model
     optimizer = make_optimizer(model, schedule.learning_rate, objective.rates)
     progress = Progress(**(run.load_checkpoint(model, optimizer) or {}))
     shared: Any = objective if workers.count == 1 else DistributedDataParallel(objective)
-    own = range(workers.rank, pace.batches, workers.count)
+    own = range(workers.rank, recipe.batches, workers.count)
     begun, saved = monotonic() - progress.seconds, monotonic()
     model.train()
-    with closing(_read_ahead(source, progress.step, pace.batches, own)) as steps:
+    with closing(_read_ahead(recipe.source, progress.step, recipe.batches, own)) as steps:
         while schedule.done(progress.step, progress.seconds) < 1:
             step_begun = monotonic()
             rate = schedule.rate(progress.step, progress.seconds)
@@ -119,30 +120,26 @@ def train(
                 **means,
             }
             done = schedule.done(progress.step, progress.seconds)
-            if done >= 1 or done - progress.measured >= pace.measure_share:
+            if done >= 1 or done - progress.measured >= recipe.measure_share:
                 progress.measured = done
                 if workers.leads:
-                    entry |= _measure(model, measure, workers.device, precision)
+                    entry |= _measured(recipe, workers.device, precision)
                 workers.wait()
             if workers.leads:
                 run.log(entry)
                 reporter.show(entry, done)
-                if (monotonic() - saved) / 60 >= pace.checkpoint_minutes:
+                if (monotonic() - saved) / 60 >= options.checkpoint_minutes:
                     run.save_checkpoint(model, optimizer, asdict(progress))
                     saved = monotonic()
     model.eval()
-    if workers.leads:
-        run.finish(save, workers.hardware)
-        plot_loss(run.entries(), run.folder / "loss.png")
-    workers.wait()
 
 
 def _read_ahead(
-    source: BatchSource, step: int, batches: int, own: range
-) -> Generator[list[Batch], None, None]:
+    source: BatchSource[Any], step: int, batches: int, own: range
+) -> Generator[list[Any], None, None]:
     """This process's batches of each step; those of the next are put together meanwhile."""
 
-    def read(number: int) -> list[Batch]:
+    def read(number: int) -> list[Any]:
         return [source.batch(number * batches + place) for place in own]
 
     with ThreadPoolExecutor(1) as reader:
@@ -209,28 +206,15 @@ def make_optimizer(
     )
 
 
-def choose_precision(asked: str | None, device: torch.device) -> torch.dtype:
-    """The precision asked for, or bfloat16 where the device computes in it, else float32.
-
-    :raises ValueError: if it is neither of these two.
-    """
-    found = choose_dtype(asked, device)
-    if asked is not None and found not in (torch.float32, torch.bfloat16):
-        raise ValueError(f"training computes in bfloat16 or float32, not {asked!r}")
-    return found if found == torch.bfloat16 else torch.float32
-
-
 def autocast(device: torch.device, precision: torch.dtype) -> Any:
     """A context in which matrix products are computed in this precision."""
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
-def _measure(
-    model: Any, measure: Measure, device: torch.device, precision: torch.dtype
-) -> dict[str, float]:
-    """What ``measure`` finds with the model in evaluation mode."""
-    model.eval()
+def _measured(recipe: Recipe, device: torch.device, precision: torch.dtype) -> dict[str, float]:
+    """The recipe's figures, with the model in evaluation mode."""
+    recipe.objective.model.eval()
     with torch.no_grad(), autocast(device, precision):
-        found = measure()
-    model.train()
+        found = recipe.measure()
+    recipe.objective.model.train()
     return found

@@ -1,7 +1,7 @@
 """What training minimises, and the batches it is computed on."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch.nn import functional
@@ -14,8 +14,24 @@ END_WEIGHT = 0.1  # of the end token after a query, learned so that generated qu
 _HEAD_ROWS = 8192  # with more positions, logits are computed again in the backward pass
 
 
+class Batch(Protocol):
+    """What a loss is computed on in one pass."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens read, padding included."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """For each term of the loss, how many units (tokens, pairs) its sum runs over."""
+
+
+BatchT = TypeVar("BatchT", bound=Batch)
+BatchT_co = TypeVar("BatchT_co", bound=Batch, covariant=True)
+
+
 @dataclass(frozen=True)
-class Batch:
+class TokenBatch:
     """Rows of tokens, and the places in them where the next token is to be predicted.
 
     :ivar inputs: what the network takes: ``input_ids`` of shape (rows, columns) and, where rows are
@@ -40,13 +56,13 @@ class Batch:
         return {name: values.to(device) for name, values in self.inputs.items()}
 
 
-class BatchSource(Protocol):
+class BatchSource(Protocol[BatchT_co]):
     """An endless sequence of batches, each known from its number alone."""
 
-    def batch(self, index: int) -> Batch: ...
+    def batch(self, index: int) -> BatchT_co: ...
 
 
-class Objective(torch.nn.Module):
+class Objective(torch.nn.Module, Generic[BatchT]):
     """A loss made of terms.
 
     :param model: what is trained.
@@ -62,19 +78,22 @@ class Objective(torch.nn.Module):
         self.model = model
         self.weights = weights
 
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def forward(self, batch: BatchT) -> dict[str, torch.Tensor]:
         """The sum of each term over the batch, in nats."""
         raise NotImplementedError
 
 
-class TokenObjective(Objective):
+TokenBatchT = TypeVar("TokenBatchT", bound=TokenBatch)
+
+
+class TokenObjective(Objective[TokenBatchT], Generic[TokenBatchT]):
     """A loss whose first term is the token log-likelihood of a Hugging Face causal LM."""
 
     def __init__(self, model: Any, weights: dict[str, float]) -> None:
         super().__init__(model, weights)
         self._network = CausalNetwork(model)
 
-    def log_probs(self, batch: Batch) -> torch.Tensor:
+    def log_probs(self, batch: TokenBatchT) -> torch.Tensor:
         """Log-probability of each target, in nats, shape (predictions,)."""
         device = self.model.device
         outputs = self._network.outputs(**batch.inputs_on(device), use_cache=False).flatten(0, 1)

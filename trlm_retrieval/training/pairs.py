@@ -15,15 +15,15 @@ import torch
 from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.lm.likelihood import budget_batches
 from trlm_retrieval.lm.template import Template
-from trlm_retrieval.training.groups import Neighbours
-from trlm_retrieval.training.objective import Batch
+from trlm_retrieval.training.groups import HardNegatives
+from trlm_retrieval.training.objective import TokenBatch
 
 _PAIRS_AT_ONCE = 1024
 _POOL = 4096  # pairs among which rows of like length are put together
 
 
 @dataclass(frozen=True)
-class PairBatch(Batch):
+class PairBatch(TokenBatch):
     """
     :ivar cells: shape (predictions,); row × targets a row + number of the target, which counts the
         other rows' queries on from this row's own, and one more cell for all end tokens.
@@ -76,14 +76,14 @@ class EncodedPairs:
 class PairBatches:
     """Endless batches of pairs, filled by a token budget.
 
-    Without neighbours, rows of like length stand together and each passage meets its own query.
-    With neighbours, a batch is one group of pairs with related passages, and each passage meets
+    Without hard negatives, rows of like length stand together and each passage meets its own query.
+    With them, a batch is one group of pairs with related passages, and each passage meets
     the queries of the whole group.
 
     :param end: token that follows a query; learned too, so that generated queries end.
     :param tokens: rows × longest row stays within this.
     :param others: how many other queries a passage meets.
-    :param neighbours: of the same pairs; needed where ``others`` is not 0.
+    :param negatives: of the same pairs; needed where ``others`` is not 0.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class PairBatches:
         tokens: int,
         seed: int,
         others: int = 0,
-        neighbours: Neighbours | None = None,
+        negatives: HardNegatives | None = None,
     ) -> None:
         self._pairs, self._end, self._tokens, self._seed = pairs, end, tokens, seed
-        self._others, self._neighbours = others, neighbours
+        self._others, self._negatives = others, negatives
         self._lengths = np.array(
             [
                 len(context) + (1 + others) * len(target)
@@ -116,8 +116,8 @@ class PairBatches:
         for epoch in count():
             shuffle = np.random.default_rng([self._seed, epoch])
             order = shuffle.permutation(len(self._pairs))
-            if self._neighbours is not None:
-                for group in self._neighbours.groups(order.tolist(), 1 + self._others):
+            if self._negatives is not None:
+                for group in self._negatives.groups(order.tolist(), 1 + self._others):
                     yield from self._within_budget(group)
                 continue
             batches = [

@@ -1,6 +1,5 @@
 """Pre-training: predict each next token of running text, read backwards, forwards, or either."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +8,13 @@ import torch
 
 from trlm_retrieval.lm.template import Order
 from trlm_retrieval.models.loading import Orders, load_pretrained, save_pretrained
-from trlm_retrieval.training.layers import freeze, keep_layers
-from trlm_retrieval.training.loop import Pace, choose_precision, train
-from trlm_retrieval.training.objective import Batch, TokenObjective
+from trlm_retrieval.training.loop import train
+from trlm_retrieval.training.objective import TokenBatch, TokenObjective
 from trlm_retrieval.training.presets import PRESETS, new_model
-from trlm_retrieval.training.reporting import Reporter
+from trlm_retrieval.training.recipe import Options, Recipe
 from trlm_retrieval.training.run import Run
-from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.shards import Shards
 from trlm_retrieval.training.tokenizer import end_id, start_tokens
-from trlm_retrieval.training.workers import Workers
 
 READS: dict[Orders, tuple[Order, ...]] = {
     "forward": ("forward",),
@@ -28,13 +24,13 @@ READS: dict[Orders, tuple[Order, ...]] = {
 _MEASURED_BATCHES = 8
 
 
-class NextToken(TokenObjective):
+class NextToken(TokenObjective[TokenBatch]):
     """Mean negative log-likelihood of all tokens, in nats."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(model, {"loss": 1.0})
 
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def forward(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
         return {"loss": -self.log_probs(batch).sum()}
 
 
@@ -60,7 +56,7 @@ class Windows:
         self._windows = len(shards) // context
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
-    def batch(self, index: int) -> Batch:
+    def batch(self, index: int) -> TokenBatch:
         first = index * self._rows
         return self._read([self._visit(visit) for visit in range(first, first + self._rows)])
 
@@ -73,7 +69,7 @@ class Windows:
         window = int(self._order[place])
         return window, (window + epoch) % len(self._starts)
 
-    def _read(self, visits: list[tuple[int, int]]) -> Batch:
+    def _read(self, visits: list[tuple[int, int]]) -> TokenBatch:
         rows = np.empty((len(visits), self._context + 1), np.int64)
         for row, (window, order) in zip(rows, visits, strict=True):
             tokens = self._shards.read(window * self._context, (window + 1) * self._context)
@@ -81,7 +77,7 @@ class Windows:
             row[1:] = tokens[::-1] if name == "reverse" else tokens
         ids = torch.from_numpy(rows)
         targets = ids[:, 1:].flatten()
-        return Batch(
+        return TokenBatch(
             {"input_ids": ids[:, :-1].contiguous()},
             torch.arange(len(targets)),
             targets,
@@ -92,22 +88,15 @@ class Windows:
 def pretrain(
     shards: Path,
     out: Path,
-    order: Orders,
-    schedule: Schedule,
-    workers: Workers,
+    options: Options,
     *,
+    order: Orders = "reverse",
     preset: str | None = None,
     base: str | Path | None = None,
-    layers: Sequence[int] | None = None,
-    frozen_layers: int | None = None,
     context: int = 512,
     max_context: int = 1024,
     batch_tokens: int = 8192,
     device_tokens: int = 4096,
-    checkpoint_minutes: float = 5.0,
-    precision: str | None = None,
-    seed: int = 0,
-    show_progress: bool = False,
 ) -> Run:
     """Train a model on running text; the folder ``out`` then holds it under ``model``.
 
@@ -117,86 +106,75 @@ def pretrain(
     :param order: ``reverse`` for a Ba model, ``forward``, or ``both`` for a FoBa model.
     :param preset: size of a new model, a name of ``PRESETS``.
     :param base: a model to go on from instead, whose tokenizer the shards must have.
-    :param layers: keep only these layers of the base, numbered from 0.
-    :param frozen_layers: leave the embeddings, the head and so many of the base's first layers
-        as they are.
     :param context: tokens in a row; ``max_context`` is what a new model can take later.
     :param batch_tokens: tokens in a step over all processes; ``device_tokens`` in one pass.
-    :param checkpoint_minutes: time between checkpoints.
     :raises ValueError: for settings that do not fit each other.
     :raises RunError: if ``out`` holds another run.
     """
     if (preset is None) == (base is None) or (preset is not None and preset not in PRESETS):
         raise ValueError(f"give a model to go on from, or a size: {', '.join(PRESETS)}")
-    if base is None and (layers is not None or frozen_layers is not None):
-        raise ValueError("layers are picked or frozen in a model to go on from, not in a new one")
     rows = max(1, device_tokens // context)
-    pace = Pace(max(1, batch_tokens // (rows * context)), checkpoint_minutes)
-    kind = choose_precision(precision, workers.device)
+    batches = max(1, batch_tokens // (rows * context))
     data, held_out = Shards(shards, "train"), Shards(shards, "held_out")
-    tokenizer = data.tokenizer
-    starts = start_tokens(tokenizer)
+    starts = start_tokens(data.tokenizer)
     if order == "both" and len(set(starts.values())) < 2:
         raise ValueError("a model of both orders needs a tokenizer with a start token for each")
-    start_ids = {name: tokenizer.convert_tokens_to_ids(starts[name]) for name in READS[order]}
-    run = Run(
-        out,
-        {
-            "task": "pre-training",
-            "order": order,
-            "preset": preset,
-            "base": base,
-            "layers": None if layers is None else list(layers),
-            "frozen_layers": frozen_layers,
-            "shards": shards,
-            "data": data.sources,
-            "train_tokens": len(data),
-            "context": context,
-            "max_context": max_context if base is None else None,
-            "batch_tokens": pace.batches * rows * context,
-            "device_tokens": rows * context,
-            "schedule": vars(schedule),
-            "precision": str(kind).removeprefix("torch."),
-            "seed": seed,
-        },
-    )
-    if run.finished:
-        return run
-    if base is None:
-        assert preset is not None
-        model: Any = new_model(
-            PRESETS[preset], len(tokenizer), end_id(tokenizer), max_context, seed
+    start_ids = {name: data.tokenizer.convert_tokens_to_ids(starts[name]) for name in READS[order]}
+    seed = options.seed
+
+    def prepare() -> Recipe:
+        model = _model(preset, base, data.tokenizer, context, max_context, seed)
+        objective = NextToken(model.to(options.workers.device))
+        measured = Windows(held_out, start_ids, min(context, len(held_out)), rows, seed)
+        return Recipe(
+            objective,
+            Windows(data, start_ids, context, rows, seed),
+            batches,
+            lambda: _mean_loss(objective, measured),
+            lambda folder: save_pretrained(model, data.tokenizer, order, starts, folder),
         )
+
+    settings = {
+        "order": order,
+        "preset": preset,
+        "base": base,
+        "shards": shards,
+        "data": data.sources,
+        "train_tokens": len(data),
+        "context": context,
+        "max_context": max_context if base is None else None,
+        "batch_tokens": batches * rows * context,
+        "device_tokens": rows * context,
+    }
+    return train("pre-training", out, settings, options, prepare)
+
+
+def _model(
+    preset: str | None,
+    base: str | Path | None,
+    tokenizer: Any,
+    context: int,
+    max_context: int,
+    seed: int,
+) -> Any:
+    """A new model, or the one to go on from."""
+    if preset is not None:
+        new: Any = new_model(PRESETS[preset], len(tokenizer), end_id(tokenizer), max_context, seed)
+        longest = max_context
     else:
+        assert base is not None
         loaded = load_pretrained(base, None, torch.float32)
         if loaded.tokenizer.get_vocab() != tokenizer.get_vocab():
-            raise ValueError(f"{shards} was packed with another tokenizer than that of {base}")
-        model = loaded.model
-        if layers is not None:
-            keep_layers(model, layers)
-        if frozen_layers is not None:
-            freeze(model, frozen_layers)
-    if context > model.config.max_position_embeddings:
+            raise ValueError(f"the shards were packed with another tokenizer than that of {base}")
+        new, longest = loaded.model, loaded.model.config.max_position_embeddings
+    if context > longest:
         raise ValueError(
-            f"rows of {context} tokens are longer than the model's context of "
-            f"{model.config.max_position_embeddings}"
+            f"rows of {context} tokens are longer than the model's context of {longest}"
         )
-    model = model.to(workers.device)
-    objective = NextToken(model)
-    measured = Windows(held_out, start_ids, min(context, len(held_out)), rows, seed)
+    return new
 
-    def measure() -> dict[str, float]:
-        sums, counts = 0.0, 0
-        for index in range(_MEASURED_BATCHES):
-            batch = measured.batch(index)
-            sums += float(objective(batch)["loss"])
-            counts += batch.counts["loss"]
-        return {"held_out": sums / counts}
 
-    def save(folder: Path) -> None:
-        save_pretrained(model, tokenizer, order, starts, folder)
-
-    source = Windows(data, start_ids, context, rows, seed)
-    with Reporter(f"pre-training {out.name}", show_progress and workers.leads) as reporter:
-        train(objective, source, schedule, pace, run, workers, kind, measure, save, reporter)
-    return run
+def _mean_loss(objective: NextToken, source: Windows) -> dict[str, float]:
+    batches = [source.batch(index) for index in range(_MEASURED_BATCHES)]
+    sums = sum(float(objective(batch)["loss"]) for batch in batches)
+    return {"held_out": sums / sum(batch.counts["loss"] for batch in batches)}

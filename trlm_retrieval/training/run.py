@@ -23,7 +23,15 @@ HISTORY = "training.json"
 
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 # Settings told with the model.
-_SUMMARISED = ("task", "order", "direction", "preset", "layers", "frozen_layers", "adapter_rank")
+_SUMMARISED = (
+    "task",
+    "order",
+    "direction",
+    "preset",
+    "adapter_rank",
+    "frozen_encoder_layers",
+    "labelled",
+)
 
 
 class RunError(TRLMError):

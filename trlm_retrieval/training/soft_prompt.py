@@ -7,6 +7,7 @@ once, its state is kept, and every step costs the soft prompt and the queries al
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,18 @@ from trlm_retrieval.lm.soft_prompt import SoftEmbedding, SoftPrompt, add_soft_to
 from trlm_retrieval.lm.template import Template
 from trlm_retrieval.models.loading import load_pretrained
 from trlm_retrieval.training.check import check
-from trlm_retrieval.training.corpus import read_both_halves
-from trlm_retrieval.training.loop import Pace, choose_precision, train
-from trlm_retrieval.training.objective import END_WEIGHT, Batch, TokenObjective
-from trlm_retrieval.training.reporting import Reporter
+from trlm_retrieval.training.corpus import PairFile, read_both_halves
+from trlm_retrieval.training.loop import train
+from trlm_retrieval.training.objective import END_WEIGHT, TokenBatch, TokenObjective
+from trlm_retrieval.training.recipe import Options, Recipe, evenly_spread
 from trlm_retrieval.training.run import Run
-from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.tokenizer import end_id, start_tokens
-from trlm_retrieval.training.workers import Workers
 
 _MEASURED_PAIRS = 64
 
 
 @dataclass(frozen=True)
-class TailBatch(Batch):
+class TailBatch(TokenBatch):
     """
     :ivar sequences: the context of each pair, up to the end of the passage, and what is read behind
         it: soft prompt and query. ``predict_from`` counts through the latter.
@@ -90,7 +89,7 @@ class TailBatches:
         )
 
 
-class SoftPromptLikelihood(TokenObjective):
+class SoftPromptLikelihood(TokenObjective[TailBatch]):
     """Negative log-likelihood of queries given passage and soft prompt, in nats per query token.
 
     The end token after the query joins it with a small weight, in nats a pair.
@@ -102,8 +101,7 @@ class SoftPromptLikelihood(TokenObjective):
         super().__init__(model, {"loss": 1.0, "end": END_WEIGHT})
         self._states, self._token_budget = states, token_budget
 
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
-        assert isinstance(batch, TailBatch)
+    def forward(self, batch: TailBatch) -> dict[str, torch.Tensor]:
         contexts = [context for context, _ in batch.sequences]
         states = context_states(self._network, contexts, self._token_budget, self._states, "")
         outputs = tail_outputs(self._network, batch.sequences, states)
@@ -115,21 +113,15 @@ class SoftPromptLikelihood(TokenObjective):
 
 def train_soft_prompt(
     base: str | Path,
-    files: Sequence[Path],
+    files: Sequence[PairFile],
     out: Path,
-    schedule: Schedule,
-    workers: Workers,
+    options: Options,
     *,
     template: Template | str = "fo",
     tokens: int = 16,
-    most: int | None = 64,
     max_passage_tokens: int | None = 192,
     batch_pairs: int = 16,
     states_megabytes: int = 2048,
-    checkpoint_minutes: float = 1.0,
-    precision: str | None = None,
-    seed: int = 0,
-    show_progress: bool = False,
 ) -> Run:
     """Train a soft prompt on pairs; the folder ``out`` then holds it under ``model``.
 
@@ -140,15 +132,14 @@ def train_soft_prompt(
     :param template: whose instruction, behind the passage, it begins as and takes the place of.
     :param tokens: of the soft prompt. It begins as the last ones of the instruction; where these
         are too few, they are repeated.
-    :param most: pairs taken of each file, where it has more.
     :param batch_pairs: pairs in a step over all processes.
     :param states_megabytes: memory for passage states; passages beyond it are read at each step.
     :raises ModelError: if the model does not read forwards, or its states cannot be kept.
     :raises RunError: if ``out`` holds another run.
     """
-    kind = choose_precision(precision, workers.device)
-    pairs, held_out = read_both_halves(files, most)
-    loaded = load_pretrained(base, None, kind)
+    workers = options.workers
+    pairs, held_out = read_both_halves(files)
+    loaded = load_pretrained(base, None, options.dtype)
     starts = loaded.start_tokens or start_tokens(loaded.tokenizer)
     model: Any = loaded.model.to(workers.device).requires_grad_(False)
 
@@ -159,66 +150,51 @@ def train_soft_prompt(
     written = lm.template(template)
     if not lm.supports_states:
         raise ModelError("this model's attention is not one whose states can be kept")
-    run = Run(
-        out,
-        {
-            "task": "soft prompt",
-            "base": base,
-            "direction": written.name,
-            "template": written.context,
-            "soft_tokens": tokens,
-            "data": list(files),
-            "pairs": len(pairs),
-            "max_passage_tokens": max_passage_tokens,
-            "batch_pairs": batch_pairs,
-            "schedule": vars(schedule),
-            "precision": str(kind).removeprefix("torch."),
-            "seed": seed,
-        },
-    )
-    if run.finished:
-        return run
-    sample = base_sample(model)
-    before, begin = _instruction(written, lm.encoder)
-    table = model.get_input_embeddings()
-    vectors = table(torch.tensor((begin * -(-tokens // len(begin)))[-tokens:], device=model.device))
-    soft = Template("soft", "forward", before, written.target)
-    reading = replace(soft, soft_tokens=add_soft_tokens(model, vectors))
-    source = TailBatches(
-        lm.encode(pairs, soft, max_passage_tokens),
-        reading.soft_tokens,
-        end_id(loaded.tokenizer),
-        max(1, batch_pairs // workers.count),
-        seed,
-    )
-    states = PassageStates(states_megabytes * 1024**2)
-    measured = held_out[:: max(1, len(held_out) // _MEASURED_PAIRS)][:_MEASURED_PAIRS]
 
-    def measure() -> dict[str, float]:
-        found = check(scorer(), measured, reading, max_passage_tokens=max_passage_tokens)
-        nats = float(np.log(found.perplexity))
-        return {"held_out": nats, "gain": found.gain, "prefers_true": found.prefers_true}
+    def prepare() -> Recipe:
+        sample = base_sample(model)
+        before, begin = _instruction(written, lm.encoder)
+        first = torch.tensor((begin * -(-tokens // len(begin)))[-tokens:], device=model.device)
+        soft = Template("soft", "forward", before, written.target)
+        vectors = model.get_input_embeddings()(first)
+        reading = replace(soft, soft_tokens=add_soft_tokens(model, vectors))
+        encoded = lm.encode(pairs, soft, max_passage_tokens)
+        size = max(1, batch_pairs // workers.count)
+        end = end_id(loaded.tokenizer)
+        measured = evenly_spread(held_out, _MEASURED_PAIRS)
+        states = PassageStates(states_megabytes * 1024**2)
 
-    def save(folder: Path) -> None:
-        embedding = model.get_input_embeddings()
-        assert isinstance(embedding, SoftEmbedding)
-        SoftPrompt(str(base), soft, embedding.soft.detach(), sample).save(folder)
+        def measure() -> dict[str, float]:
+            found = check(scorer(), measured, reading, max_passage_tokens=max_passage_tokens)
+            nats = log(found.perplexity)
+            return {"held_out": nats, "gain": found.gain, "prefers_true": found.prefers_true}
 
-    with Reporter(f"soft prompt {out.name}", show_progress and workers.leads) as reporter:
-        train(
+        def save(folder: Path) -> None:
+            embedding = model.get_input_embeddings()
+            assert isinstance(embedding, SoftEmbedding)
+            SoftPrompt(str(base), soft, embedding.soft.detach(), sample).save(folder)
+
+        return Recipe(
             SoftPromptLikelihood(model, states, lm.token_budget),
-            source,
-            schedule,
-            # Measuring takes as long as many steps: once, at the end.
-            Pace(workers.count, checkpoint_minutes, measure_share=1.0),
-            run,
-            workers,
-            torch.float32,  # nothing is cast: the model is in its precision already
+            TailBatches(encoded, reading.soft_tokens, end, size, options.seed),
+            workers.count,
             measure,
             save,
-            reporter,
+            measure_share=1.0,  # measuring takes as long as many steps: once, at the end
+            casts=False,
         )
-    return run
+
+    settings = {
+        "base": base,
+        "direction": written.name,
+        "template": written.context,
+        "soft_tokens": tokens,
+        "data": list(files),
+        "pairs": len(pairs),
+        "max_passage_tokens": max_passage_tokens,
+        "batch_pairs": batch_pairs,
+    }
+    return train("soft prompt", out, settings, options, prepare)
 
 
 def _instruction(template: Template, encoder: PairEncoder) -> tuple[str, list[int]]:

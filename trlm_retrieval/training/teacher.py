@@ -1,8 +1,8 @@
 """A teacher's scores for groups: how well a cross-encoder thinks each passage answers each query.
 
 A cross-encoder reads query and passage together. That is slow where a user waits, and cheap enough
-to be done once for the pairs that a student learns from. Its scores also tell which neighbours of
-a right passage are right as well.
+to be done once for the pairs that a student learns from. Its scores also tell which hard negatives
+answer the query after all.
 """
 
 import json
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from trlm_retrieval.errors import DataError
+from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.files import read_json_lines
+from trlm_retrieval.models.store import resolve
 from trlm_retrieval.training.groups import Group
 
 _BATCH = 16
@@ -25,20 +26,40 @@ class Teacher:
 
     :param model: a Hugging Face model for sequence classification, with its tokenizer.
     :param max_tokens: query and passage together are cut to this many.
+    :raises ModelError: if the model does not give one score.
     """
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int = 160) -> None:
         if model.config.num_labels != 1:
-            raise ValueError(f"a teacher gives one score, and this has {model.config.num_labels}")
+            raise ModelError(
+                f"a teacher gives one score, and this model gives {model.config.num_labels}: take "
+                "a cross-encoder for ranking"
+            )
         self._model, self._tokenizer, self._max_tokens = model.eval(), tokenizer, max_tokens
 
     @classmethod
-    def from_pretrained(cls, folder: str, max_tokens: int = 160) -> "Teacher":
-        """Load a cross-encoder from a folder or hub id."""
+    def from_pretrained(
+        cls, name: str | Path, *, max_tokens: int = 160, device: torch.device | None = None
+    ) -> "Teacher":
+        """Load a cross-encoder.
+
+        :param name: a name of `trlm models list`, a folder or a hub id.
+        :raises ModelError: if it is not there, or no cross-encoder.
+        """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-        return cls(model, AutoTokenizer.from_pretrained(folder), max_tokens)
+        location = str(resolve(name))
+        try:
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                location, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{name} cannot be loaded as a cross-encoder: {error}") from error
+        if loading["missing_keys"]:
+            missing = ", ".join(sorted(loading["missing_keys"])[:3])
+            raise ModelError(f"{name} is no cross-encoder: it has no weights for {missing}")
+        return cls(model.to(device or "cpu"), tokenizer, max_tokens)
 
     @torch.inference_mode()
     def scores(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -54,8 +75,8 @@ class Teacher:
                 truncation="longest_first",
                 max_length=self._max_tokens,
                 return_tensors="pt",
-            )
-            scores[chosen] = self._model(**inputs).logits[:, 0].numpy()
+            ).to(self._model.device)
+            scores[chosen] = self._model(**inputs).logits[:, 0].float().cpu().numpy()
         return scores
 
 
@@ -63,20 +84,23 @@ def label_groups(
     groups: Sequence[Group],
     teacher: Teacher,
     file: Path,
+    *,
     others: int = 3,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Score the groups in order and add a line for each to ``file``; goes on where it was stopped.
 
-    The first query of a group, whose neighbours the others are, is scored with all passages. Each
-    other query is scored with its own and with those that share most of its words.
+    The first query of a group, whose hard negatives the others are, is scored with all passages.
+    Each other query is scored with its own passage and with those that share most of its words.
 
     :param others: with how many of the other passages.
-    :param progress: called with 1 after each group.
+    :param progress: called with the number of groups that are done already, then 1 after each.
     :raises DataError: if the file holds labels of other groups.
     """
-    done = len(_read(file, groups)) if file.is_file() else 0
     file.parent.mkdir(parents=True, exist_ok=True)
+    _drop_half_line(file)
+    done = len(_read(file, groups)) if file.is_file() else 0
+    progress(done)
     with file.open("a", encoding="utf-8") as lines:
         for group in groups[done:]:
             chosen = _chosen(group, others)
@@ -89,19 +113,33 @@ def label_groups(
             progress(1)
 
 
+def _drop_half_line(file: Path) -> None:
+    """Cut off what a killed run left of a line."""
+    if file.is_file():
+        with file.open("r+b") as lines:
+            lines.truncate(lines.read().rfind(b"\n") + 1)
+
+
 def read_labels(file: Path, groups: Sequence[Group]) -> list[np.ndarray]:
     """Scores of the first groups, each of shape (queries, passages), NaN where there is none.
 
     :raises DataError: if they are of other groups.
     """
-    return [np.array(labels, np.float32) for labels in _read(file, groups)]
+    found = [np.array(labels, np.float32) for labels in _read(file, groups)]
+    for number, (labels, group) in enumerate(zip(found, groups, strict=False), start=1):
+        if labels.shape != (len(group), len(group)):
+            raise DataError(f"{file}, line {number}: not a score for each query and passage")
+    return found
 
 
 def _read(file: Path, groups: Sequence[Group]) -> list[list[list[float | None]]]:
     found = []
     for number, row in read_json_lines(file):
         if number > len(groups) or row.get("key") != groups[number - 1].key:
-            raise DataError(f"{file}, line {number}: labels of another file of groups")
+            raise DataError(
+                f"{file}, line {number}: labels of another file of groups; give the file that was "
+                "labelled, or make new labels with `trlm train label`"
+            )
         found.append(row["scores"])
     return found
 

@@ -20,16 +20,14 @@ from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.lm.likelihood import padded
 from trlm_retrieval.lm.template import Order, resolve_direction
 from trlm_retrieval.models.loading import Orders, save_pretrained
-from trlm_retrieval.training.corpus import read_both_halves
-from trlm_retrieval.training.loop import Pace, choose_precision, train
-from trlm_retrieval.training.objective import Batch, Objective
+from trlm_retrieval.training.corpus import PairFile, read_both_halves
+from trlm_retrieval.training.loop import train
+from trlm_retrieval.training.objective import Objective, TokenBatch
 from trlm_retrieval.training.pairs import EncodedPairs
 from trlm_retrieval.training.presets import WARM, Preset, new_model
-from trlm_retrieval.training.reporting import Reporter
+from trlm_retrieval.training.recipe import Options, Recipe, evenly_spread
 from trlm_retrieval.training.run import Run
-from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.tokenizer import end_id, load_tokenizer, start_tokens
-from trlm_retrieval.training.workers import Workers
 
 _STEADY = 0.5  # part of an embedding's length that is the same for all tokens
 _MEASURED_PAIRS = 512
@@ -129,20 +127,20 @@ def as_llama(bag: BagOfTokens, shape: Preset, end: int, max_context: int, seed: 
     return model
 
 
-class _BagLikelihood(Objective):
+class _BagLikelihood(Objective[TokenBatch]):
     """Nats per query token; contrast with all other passages of the batch, in nats a pair."""
 
     def __init__(self, bag: BagOfTokens, contrast: float) -> None:
         super().__init__(bag, {"loss": 1.0, "contrast": contrast})
 
-    def sums(self, batch: Batch) -> torch.Tensor:
+    def sums(self, batch: TokenBatch) -> torch.Tensor:
         """Log-likelihood of each query given each passage, shape (passages, queries)."""
         device = self.model.learned.device
         found = self.model(**batch.inputs_on(device))[:, batch.targets.to(device)]
         rows = len(found)
         return found.new_zeros(rows, rows).index_add(1, batch.predict_from.to(device), found)
 
-    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def forward(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
         sums = self.sums(batch)
         ids = batch.inputs["input_ids"].to(sums.device)
         again = (ids[:, None] == ids).all(-1).fill_diagonal_(False)
@@ -159,7 +157,7 @@ class _RandomBatches:
         self._pairs, self._rows, self._seed = pairs, min(rows, len(pairs)), seed
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
-    def batch(self, index: int) -> Batch:
+    def batch(self, index: int) -> TokenBatch:
         epoch, place = divmod(index, len(self._pairs) // self._rows)
         if epoch != self._epoch:
             shuffle = np.random.default_rng([self._seed, epoch])
@@ -168,7 +166,7 @@ class _RandomBatches:
         contexts = [self._pairs.contexts[pair] for pair in chosen]
         targets = [self._pairs.targets[pair] for pair in chosen]
         lengths = np.array([len(context) for context in contexts])
-        return Batch(
+        return TokenBatch(
             {"input_ids": padded(contexts), "lengths": torch.from_numpy(lengths)},
             torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(ids) for ids in targets])),
             torch.from_numpy(np.concatenate(targets)).long(),
@@ -177,23 +175,18 @@ class _RandomBatches:
 
 
 def warm_start(
-    files: Sequence[Path],
+    files: Sequence[PairFile],
     tokenizer_folder: Path,
     out: Path,
-    order: Orders,
-    schedule: Schedule,
-    workers: Workers,
+    options: Options,
     *,
+    order: Orders = "reverse",
     shape: Preset = WARM,
     inputs: int = 272,
     contrast: float = 1.0,
     rows: int = 256,
     max_passage_tokens: int = 128,
     max_context: int = 1024,
-    checkpoint_minutes: float = 5.0,
-    precision: str | None = None,
-    seed: int = 0,
-    show_progress: bool = False,
 ) -> Run:
     """Train a bag-of-tokens model on pairs; ``out`` then holds the Llama that starts from it.
 
@@ -205,58 +198,50 @@ def warm_start(
     :param rows: pairs in a batch; a step has a batch for each process.
     :raises RunError: if ``out`` holds another run.
     """
-    kind = choose_precision(precision, workers.device)
     tokenizer = load_tokenizer(tokenizer_folder)
     starts = start_tokens(tokenizer)
-    run = Run(
-        out,
-        {
-            "task": "warm start",
-            "order": order,
-            "tokenizer": tokenizer_folder,
-            "data": list(files),
-            "shape": vars(shape),
-            "inputs": inputs,
-            "contrast": contrast,
-            "rows": rows,
-            "max_passage_tokens": max_passage_tokens,
-            "max_context": max_context,
-            "schedule": vars(schedule),
-            "precision": str(kind).removeprefix("torch."),
-            "seed": seed,
-        },
-    )
-    if run.finished:
-        return run
-    pairs, held_out = read_both_halves(files)
-    start_ids: dict[Order, int] = {
-        "forward": tokenizer.convert_tokens_to_ids(starts["forward"]),
-        "reverse": tokenizer.convert_tokens_to_ids(starts["reverse"]),
-    }
-    encoder, template = PairEncoder(tokenizer, start_ids, max_context), resolve_direction("ba")
-    sample = held_out[:: max(1, len(held_out) // _MEASURED_PAIRS)][:_MEASURED_PAIRS]
-    encoded, measured = (
-        EncodedPairs(chosen, encoder, template, max_passage_tokens) for chosen in (pairs, sample)
-    )
-    bag: Any = BagOfTokens(len(tokenizer), shape, inputs, seed).to(workers.device)
-    objective = _BagLikelihood(bag, contrast)
+    seed = options.seed
 
-    def measure() -> dict[str, float]:
-        batch = _RandomBatches(measured, len(sample), seed).batch(0)
-        sums = objective.sums(batch)
-        own = sums.diagonal()
-        others = len(sample) - 1
-        return {
-            "held_out": -float(own.sum()) / batch.counts["loss"],
-            "prefers_true": float((own > sums).sum(0).float().mean()) / others,
+    def prepare() -> Recipe:
+        pairs, held_out = read_both_halves(files)
+        start_ids: dict[Order, int] = {
+            "forward": tokenizer.convert_tokens_to_ids(starts["forward"]),
+            "reverse": tokenizer.convert_tokens_to_ids(starts["reverse"]),
         }
+        encoder, template = PairEncoder(tokenizer, start_ids, max_context), resolve_direction("ba")
+        encoded, measured = (
+            EncodedPairs(chosen, encoder, template, max_passage_tokens)
+            for chosen in (pairs, evenly_spread(held_out, _MEASURED_PAIRS))
+        )
+        bag = BagOfTokens(len(tokenizer), shape, inputs, seed).to(options.workers.device)
+        objective = _BagLikelihood(bag, contrast)
 
-    def save(folder: Path) -> None:
-        model = as_llama(bag.cpu(), shape, end_id(tokenizer), max_context, seed)
-        save_pretrained(model, tokenizer, order, starts, folder)
+        def measure() -> dict[str, float]:
+            batch = _RandomBatches(measured, len(measured), seed).batch(0)
+            sums = objective.sums(batch)
+            own = sums.diagonal()
+            others = len(measured) - 1
+            return {
+                "held_out": -float(own.sum()) / batch.counts["loss"],
+                "prefers_true": float((own > sums).sum(0).float().mean()) / others,
+            }
 
-    with Reporter(f"warm start {out.name}", show_progress and workers.leads) as reporter:
+        def save(folder: Path) -> None:
+            model = as_llama(bag.cpu(), shape, end_id(tokenizer), max_context, seed)
+            save_pretrained(model, tokenizer, order, starts, folder)
+
         source = _RandomBatches(encoded, rows, seed)
-        pace = Pace(workers.count, checkpoint_minutes)
-        train(objective, source, schedule, pace, run, workers, kind, measure, save, reporter)
-    return run
+        return Recipe(objective, source, options.workers.count, measure, save)
+
+    settings = {
+        "order": order,
+        "tokenizer": tokenizer_folder,
+        "data": list(files),
+        "shape": vars(shape),
+        "inputs": inputs,
+        "contrast": contrast,
+        "rows": rows,
+        "max_passage_tokens": max_passage_tokens,
+        "max_context": max_context,
+    }
+    return train("warm start", out, settings, options, prepare)

@@ -1,0 +1,227 @@
+"""An encoder-decoder learns to tell hard negatives apart, from the pairs and from a teacher.
+
+Passages of a group share words, and the query names all three words of its own. The bounds are far
+from what is reached (in brackets), so that they hold on every processor.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSeq2SeqLM
+
+from trlm_retrieval.errors import DataError, ModelError
+from trlm_retrieval.lm.encoding import PairEncoder
+from trlm_retrieval.training.group_batches import GroupBatches, Reading
+from trlm_retrieval.training.group_finetuning import begin, divergence, finetune_groups
+from trlm_retrieval.training.groups import Group, make_groups, read_groups, write_groups
+from trlm_retrieval.training.run import Run, RunError
+from trlm_retrieval.training.teacher import Teacher, label_groups, read_labels
+
+
+@pytest.fixture(scope="session")
+def group_file(easy_sections, tmp_path_factory) -> Path:
+    """Groups of four pairs that share words."""
+    file = tmp_path_factory.mktemp("groups") / "groups.jsonl"
+    pairs = [(section.heading, section.text) for section in easy_sections]
+    groups = make_groups(pairs, 4, least=4)
+    held_out = [pair for pair in pairs if Group((pair[0],), (pair[1],)).held_out]
+    learned = [
+        group
+        for group in groups
+        if not any(p in held_out for p in zip(group.queries, group.passages, strict=True))
+    ]
+    write_groups([*learned, *make_groups(held_out, 4)], file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def learned(group_file):
+    """The groups to learn from."""
+    return [group for group in read_groups(group_file) if not group.held_out]
+
+
+def judge(groups, own, other):
+    """Labels that give each query's own passage one score, and the others another."""
+    return [
+        np.where(np.eye(len(group), dtype=bool), own, other).astype(np.float32) for group in groups
+    ]
+
+
+def write_labels(groups, labels, file):
+    class Given:
+        def scores(self, pairs):
+            return np.array([scores[pair] for pair in pairs])
+
+    scores = {
+        (query, passage): table[q, p]
+        for group, table in zip(groups, labels, strict=True)
+        for q, query in enumerate(group.queries)
+        for p, passage in enumerate(group.passages)
+    }
+    label_groups(groups, Given(), file)
+    return file
+
+
+@pytest.fixture
+def train(tiny_encoder, group_file, options, tmp_path):
+    """Trains a small model on the groups: ``train("name", steps=4)``."""
+
+    def run(name, steps, told=None, **settings):
+        return finetune_groups(
+            tiny_encoder,
+            group_file,
+            tmp_path / name,
+            options(steps, **{"learning_rate": 1e-2, **(told or {})}),
+            **{"frozen_encoder_layers": 0, **settings},
+        )
+
+    return run
+
+
+def weights(run):
+    return load_file(run.model_folder / "model.safetensors")
+
+
+def prefers_true(run):
+    return run.entries()[-1]["prefers_true"]
+
+
+def test_it_learns_to_prefer_its_own_passages(train, tiny_encoder):
+    run = train("run", steps=60)
+    assert prefers_true(run) > 0.8
+    entries = run.entries()
+    assert entries[-1]["contrast"] < entries[0]["contrast"] / 3
+    again = AutoModelForSeq2SeqLM.from_pretrained(run.model_folder)
+    assert type(again).__name__ == "PointerModel"
+    before, after = load_file(tiny_encoder / "model.safetensors"), weights(run)
+    name = "embeddings.word_embeddings.weight"
+    assert before[name].equal(after[f"encoder.{name}"])
+
+
+def test_nothing_is_learned_without_gradients(train, monkeypatch):
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
+    assert prefers_true(train("run", steps=5)) < 0.6
+
+
+def test_a_teacher_moves_the_ranking_its_way(train, learned, tmp_path):
+    """One that is wrong on purpose: it likes every passage but the right one."""
+    labels = write_labels(learned, judge(learned, -8, 8), tmp_path / "labels.jsonl")
+    run = train("run", steps=60, labels=labels, contrast=0.0, teacher_weight=5.0)
+    assert prefers_true(run) < 0.15
+    assert "sharpness" in run.entries()[-1] and "contrast" not in run.entries()[-1]
+
+
+def test_the_divergence_is_zero_where_model_and_teacher_agree():
+    labels = torch.tensor([[3.0, -1.0, torch.nan], [torch.nan, 2.0, torch.nan], [0.0, 1.0, 5.0]])
+    agreeing = torch.nan_to_num(labels, nan=9.0) / 2 / 0.5 + torch.tensor([[7.0], [0.0], [-3.0]])
+    assert float(divergence(agreeing, labels, 0.5)) == pytest.approx(0, abs=1e-5)
+    other = agreeing.clone()
+    other[0, 2] += 50  # not scored by the teacher
+    assert float(divergence(other, labels, 0.5)) == pytest.approx(0, abs=1e-5)
+    other[2, 0] += 5
+    assert float(divergence(other, labels, 0.5)) > 0.1
+
+
+@pytest.mark.parametrize("order", ["reverse", "both"])
+def test_a_killed_run_goes_on_with_the_same_weights(train, learned, monkeypatch, tmp_path, order):
+    class Killed(BaseException):
+        pass
+
+    log = Run.log
+
+    def fatal(self, entry):
+        log(self, entry)
+        if entry["step"] == 3:
+            raise Killed
+
+    labels = write_labels(learned[:9], judge(learned[:9], 5, -5), tmp_path / "labels.jsonl")
+    settings = {"labels": labels, "order": order}
+    whole = train("whole", 4, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "log", fatal)
+        with pytest.raises(Killed):
+            train("cut", 4, {"checkpoint_minutes": 0}, **settings)
+    resumed = train("cut", 4, **settings)
+    one, other = weights(whole), weights(resumed)
+    assert all(one[name].equal(other[name]) for name in one)
+    with pytest.raises(RunError, match="another contrast"):
+        train("whole", 4, contrast=0.5, **settings)
+
+
+def test_both_orders_alternate(tiny_encoder, learned):
+    tokenizer = begin(tiny_encoder)[1]
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    encoder = PairEncoder(tokenizer, {"forward": first, "reverse": last}, 64)
+    readings = [Reading(last, first, -1), Reading(first, last, 1)]
+    source = GroupBatches(learned[:3], [], encoder, (first, last), readings, seed=0, varied=False)
+    seen = Counter()
+    for index in range(6):  # every group twice
+        batch = source.batch(index)
+        start, words = int(batch.read[0, 0]), batch.predicted[0]
+        end = int(words[words >= 0][-1])
+        assert (start, end) in {(first, last), (last, first)}
+        seen[tuple(sorted(batch.predicted[0].tolist())), start] += 1
+    assert len(seen) == 6 and set(seen.values()) == {1}
+
+
+def test_what_is_no_encoder_is_refused(tiny_lm_folder, tiny_encoder, train, tmp_path):
+    with pytest.raises(ModelError, match=r"a llama model.*learn from pairs"):
+        begin(tiny_lm_folder)
+    run = train("run", steps=1)
+    with pytest.raises(ValueError, match="has a decoder already"):
+        begin(run.model_folder, decoder_layers=3)
+    assert begin(run.model_folder)[0].config.decoder_layers == 2
+    with pytest.raises(ValueError, match="layers can be frozen"):
+        train("other", steps=1, frozen_encoder_layers=2)
+    with pytest.raises(ValueError, match="trained in float32"):
+        train("other", steps=1, told={"precision": "bfloat16"})
+    assert not (tmp_path / "other").exists()
+
+
+class CountingTeacher:
+    """Scores by the words in common; killed at its n-th group."""
+
+    def __init__(self, killed_at=None):
+        self.groups, self.killed_at = 0, killed_at
+
+    def scores(self, pairs):
+        self.groups += 1
+        if self.groups == self.killed_at:
+            raise KeyboardInterrupt
+        return np.array([len({*q.split()} & {*p.split()}) for q, p in pairs], np.float32)
+
+
+def test_labelling_goes_on_after_a_kill(learned, tmp_path):
+    groups = learned[:6]
+    label_groups(groups, CountingTeacher(), tmp_path / "whole.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        label_groups(groups, CountingTeacher(killed_at=4), tmp_path / "cut.jsonl")
+    with (tmp_path / "cut.jsonl").open("a") as lines:
+        lines.write('{"key": 12')  # half a line
+    rest, done = CountingTeacher(), []
+    label_groups(groups, rest, tmp_path / "cut.jsonl", progress=done.append)
+    assert rest.groups == 3 and done == [3, 1, 1, 1]
+    assert (tmp_path / "cut.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    labels = read_labels(tmp_path / "cut.jsonl", groups)
+    assert not np.isnan(labels[0][0]).any() and labels[0][0].argmax() == 0
+
+
+def test_labels_of_other_groups_are_refused(train, learned, tmp_path):
+    labels = write_labels(learned[1:3], judge(learned[1:3], 1, 0), tmp_path / "labels.jsonl")
+    with pytest.raises(DataError, match=r"labels\.jsonl, line 1: labels of another file of groups"):
+        train("run", steps=1, labels=labels)
+    with pytest.raises(DataError, match="another file of groups"):
+        label_groups(learned, CountingTeacher(), labels)
+
+
+def test_a_teacher_is_a_cross_encoder(tiny_encoder, tiny_cross_encoder):
+    pairs = [("small red tree", "a small red tree"), ("large lamp", "the window")]
+    together = Teacher.from_pretrained(tiny_cross_encoder).scores(pairs)
+    alone = [Teacher.from_pretrained(tiny_cross_encoder).scores([pair])[0] for pair in pairs]
+    assert together == pytest.approx(alone, abs=1e-5) and together[0] != together[1]
+    with pytest.raises(ModelError, match="no cross-encoder: it has no weights for classifier"):
+        Teacher.from_pretrained(tiny_encoder)
