@@ -1,5 +1,6 @@
 """Progress bars with the time left, on standard error, and silent when nobody is watching."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
@@ -15,6 +16,11 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
+
+
+def watched() -> bool:
+    """Whether a person sees standard error: a pipe and a file get no bars, coloured or not."""
+    return sys.stderr.isatty()
 
 
 @contextmanager
@@ -39,7 +45,7 @@ def progress_bar(
         TimeRemainingColumn(),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not (enabled and console.is_terminal)
+        *columns, console=console, transient=True, disable=not (enabled and watched())
     ) as bar:
         task = bar.add_task(description, total=total)
         yield lambda steps: bar.advance(task, steps)

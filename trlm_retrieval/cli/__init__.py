@@ -27,6 +27,15 @@ from trlm_retrieval.cli import (
 )
 from trlm_retrieval.errors import TRLMError, causes
 
+# The extra that brings a module, for those that are imported only where they are needed.
+_EXTRA_OF = {
+    **dict.fromkeys(("datasets", "ir_measures", "matplotlib", "psutil", "sklearn"), "eval"),
+    **dict.fromkeys(("hayhooks", "fastapi", "prometheus_client", "uvicorn"), "serve"),
+    "peft": "train",
+    "pyarrow": "score",
+    "ray": "ray",
+}
+
 UNEXPECTED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 app = typer.Typer(
@@ -106,6 +115,14 @@ def _report(error: Exception) -> int:
             command = context.command_path if context else "trlm"
             print(f"error: {cause.format_message()} (see {command} --help)", file=sys.stderr)
             return cause.exit_code
+        if isinstance(cause, ModuleNotFoundError):
+            module = (cause.name or "").partition(".")[0]
+            if extra := _EXTRA_OF.get(module):
+                print(
+                    f"error: {module} is not installed: pip install 'trlm-retrieval[{extra}]'",
+                    file=sys.stderr,
+                )
+                return BAD_INPUT
         if isinstance(cause, TRLMError | ValueError):
             print(f"error: {_one_line(cause)}", file=sys.stderr)
             return BAD_INPUT

@@ -3,13 +3,15 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+
+from trlm_retrieval.progress import watched
 
 NOTHING_FOUND = 3
 
@@ -72,13 +74,16 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Say what is going on, on standard error and only where a person is watching."""
-    if err.is_terminal:
-        with err.status(what):
-            yield
+def working(what: str) -> Iterator[Callable[[str], None]]:
+    """Say what is going on, on standard error and only where a person is watching.
+
+    :returns: a function that says something else.
+    """
+    if watched():
+        with err.status(what) as status:
+            yield lambda changed: status.update(changed)
     else:
-        yield
+        yield lambda changed: None
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:

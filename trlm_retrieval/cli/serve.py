@@ -70,14 +70,10 @@ def serve(
     * `TRLM_API_KEY=secret trlm serve --host 0.0.0.0 --port 8080 --index my-index`
     """
     with working("Loading"):
-        try:
-            import hayhooks  # noqa: F401
-            import prometheus_client  # noqa: F401
-            import uvicorn
-        except ModuleNotFoundError as error:
-            raise typer.BadParameter(
-                f"{error.name} is not installed: pip install 'trlm-retrieval[serve]'"
-            ) from error
+        import hayhooks  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn
+
         from trlm_retrieval.serving.app import create_app
         from trlm_retrieval.serving.logs import log_as_json
         from trlm_retrieval.serving.settings import ServingSettings

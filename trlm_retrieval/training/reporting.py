@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from trlm_retrieval.progress import watched
+
 _LINE_SECONDS = 30  # between two lines where there is no terminal
 
 
@@ -30,7 +32,7 @@ class Reporter:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=not (enabled and self._console.is_terminal),
+            disable=not (enabled and watched()),
         )
         self._task = self._bar.add_task(description, total=1.0, figures="")
         self._description, self._shown = description, 0.0
@@ -63,7 +65,7 @@ class Reporter:
         now = monotonic()
         begun, share = self._begun = self._begun or (now, done)
         due = now - self._shown >= _LINE_SECONDS or done >= 1 or "held_out" in entry
-        if due and not self._console.is_terminal:
+        if due and not watched():
             self._shown = now
             left = ""
             if share < done < 1:
