@@ -1,6 +1,7 @@
 """Tiny models and texts, made on the spot: the default tests download nothing."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from zlib import crc32
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import BertConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from trlm_retrieval.lm import TimeReversedLM
 
@@ -92,6 +93,43 @@ def make_tiny_lm() -> Callable[..., TimeReversedLM]:
         )
 
     return make
+
+
+def _save_tiny_bert(kind: Any, folder: Path, texts: Sequence[str], **settings: Any) -> Path:
+    """A random BERT of two layers that knows the words of the texts."""
+    words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]", text)})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {word: number for number, word in enumerate([*special, *words])}
+    backend = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        **settings,
+    )
+    kind(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def save_tiny_bert() -> Callable[..., Path]:
+    """Saves a random BERT: ``save_tiny_bert(BertModel, folder, texts)``."""
+    return _save_tiny_bert
 
 
 @pytest.fixture(scope="session")

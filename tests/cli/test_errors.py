@@ -1,6 +1,7 @@
 """Bad input of every kind: one line that names the remedy, exit code 2, and no traceback."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -172,6 +173,53 @@ def trlm(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "extra"),
+    [
+        (["eval", "retrieval", "--data", "demo"], "ir_measures", "eval"),
+        (["score", "--input", "x.parquet", "--output", "y"], "pyarrow", "score"),
+        (["serve"], "hayhooks", "serve"),
+    ],
+)
+def test_a_missing_extra_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], module: str, extra: str
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("trlm_retrieval.eval")]:
+        monkeypatch.delitem(sys.modules, name)  # so that it is imported again
+    monkeypatch.setitem(sys.modules, module, None)
+    fails(run(*arguments), f"{module} is not installed: pip install 'trlm-retrieval[{extra}]'")
+
+
+def test_bars_never_reach_a_pipe() -> None:
+    program = (
+        "from trlm_retrieval.cli._terminal import working\n"
+        "from trlm_retrieval.progress import track\n"
+        "from trlm_retrieval.training.reporting import Reporter\n"
+        "with working('Loading'), Reporter('run'):\n"
+        "    list(track(range(3), 'counting'))\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"FORCE_COLOR": "1"},
+        check=True,
+    )
+    assert finished.stdout == finished.stderr == ""
+
+
+def test_the_package_is_a_command() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "trlm_retrieval", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert finished.stdout == f"trlm-retrieval {cli.__version__}\n"
 
 
 def test_the_script_exits_as_run_says() -> None:

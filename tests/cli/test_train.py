@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from transformers import BertForSequenceClassification, BertModel
 
 from trlm_retrieval.training import demo
 from trlm_retrieval.training.check import Check
@@ -80,6 +81,50 @@ def test_the_demo_says_whether_the_model_learned(run, monkeypatch, low, said):
     assert outcome.code == 0 and said in outcome.out
     assert f"preferred for 70.0% ({low:.1%} to 79.0%)" in outcome.out
     assert "400 steps each" in outcome.err and "minutes" in outcome.err
+
+
+def test_from_pairs_to_an_encoder_decoder(run, save_tiny_bert, tmp_path):
+    def ok(*arguments):
+        outcome = run("train", *map(str, arguments))
+        assert outcome.code == 0, outcome.err
+        return outcome.out
+
+    words = [f"w{n}" for n in range(40)]
+    texts = [" ".join(words[(n * k) % 40] for k in range(1, 8)) for n in range(600)]
+    rows = [{"query": text[:9], "passage": f"{n} {text}"} for n, text in enumerate(texts)]
+    pairs, mined = tmp_path / "made.jsonl", tmp_path / "mined.jsonl"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mined.write_text(json.dumps({"file": "made", "line": 0, "neg": [["made", 1]]}) + "\n")
+    at = tmp_path.joinpath
+    save_tiny_bert(BertModel, at("encoder"), texts)
+    save_tiny_bert(BertForSequenceClassification, at("judge"), texts, num_labels=1)
+    said = ok("groups", "--pairs", f"{pairs}:400", "--negatives", mined, "-o", at("g.jsonl"))
+    assert "to learn from" in said and "held out" in said
+    assert "holds the scores" in ok(
+        "label", at("g.jsonl"), "--teacher", at("judge"), "-o", at("l.jsonl")
+    )
+    train = ["finetune", at("encoder"), "--groups", at("g.jsonl"), "--labels", at("l.jsonl")]
+    train += ["--order", "both", "--decoder-layers", 1, "--no-copy", "--frozen-encoder-layers", 1]
+    assert "held out" in ok(*train, "--steps", 2, "-o", at("small"), "--device", "cpu")
+    settings = json.loads(at("small", "settings.json").read_text())
+    assert (settings["order"], settings["copy"], settings["decoder_layers"]) == ("both", False, 1)
+    assert settings["labelled"] == settings["groups"] > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give --pairs, or --groups"),
+        (["--pairs", "p.jsonl", "--order", "fo"], "--order: only --groups makes use of it"),
+        (["--groups", "g.jsonl", "--lora", "2"], "--lora: only --pairs makes use of it"),
+        (["--groups", "g.jsonl", "--teacher-weight", "2"], "--teacher-weight: only --labels"),
+        (["--groups", "none.jsonl", "--steps", "1"], "none.jsonl does not exist"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    outcome = run("train", "finetune", "base", *arguments, "-o", "x")
+    assert outcome.code == 2 and message in outcome.err
 
 
 def test_help_without_a_command(run):

@@ -9,13 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    BertModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import BertForSequenceClassification, BertModel
 
 from trlm_retrieval.training.corpus import PairFile, Section
 from trlm_retrieval.training.demo import DemoResult, train_demo
@@ -97,50 +91,26 @@ def options() -> Callable[..., Options]:
     return make_options
 
 
-def _save_bert(kind: Any, folder: Path, sections: list[Section], **settings: Any) -> Path:
-    """A random BERT of two layers that knows the words of the sections."""
-    words = sorted({word for s in sections for word in s.text.replace(",", " ,").split()})
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: number for number, word in enumerate([*special, *words])}
-    backend = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    )
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-        **settings,
-    )
-    kind(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="session")
-def tiny_encoder(easy_sections: list[Section], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_encoder(
+    easy_sections: list[Section],
+    save_tiny_bert: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The folder of a random encoder."""
-    return _save_bert(BertModel, tmp_path_factory.mktemp("encoder"), easy_sections)
+    texts = [section.text for section in easy_sections]
+    return save_tiny_bert(BertModel, tmp_path_factory.mktemp("encoder"), texts)
 
 
 @pytest.fixture(scope="session")
 def tiny_cross_encoder(
-    easy_sections: list[Section], tmp_path_factory: pytest.TempPathFactory
+    easy_sections: list[Section],
+    save_tiny_bert: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The folder of a random cross-encoder."""
-    folder = tmp_path_factory.mktemp("cross-encoder")
-    return _save_bert(BertForSequenceClassification, folder, easy_sections, num_labels=1)
+    texts, folder = [section.text for section in easy_sections], tmp_path_factory.mktemp("cross")
+    return save_tiny_bert(BertForSequenceClassification, folder, texts, num_labels=1)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import log, sqrt
 
 import numpy as np
 
@@ -35,6 +35,12 @@ class Check:
     def learned(self) -> bool:
         """Whether true pairs are preferred more often than chance explains."""
         return self.low > 0.5
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What the log of a run tells: the loss in nats a token, gain and preference."""
+        held_out = log(self.perplexity)
+        return {"held_out": held_out, "gain": self.gain, "prefers_true": self.prefers_true}
 
 
 def check(

@@ -7,7 +7,6 @@ that BM25 finds together.
 """
 
 from collections.abc import Sequence
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +117,7 @@ def finetune(
 
         def measure() -> dict[str, float]:
             found = check(scorer(), sample, template.name, max_passage_tokens=max_passage_tokens)
-            nats = log(found.perplexity)
-            return {"held_out": nats, "gain": found.gain, "prefers_true": found.prefers_true}
+            return found.figures
 
         def save(folder: Path) -> None:
             if adapted is None:

@@ -8,7 +8,7 @@ probabilities from the teacher's; and for the others the contrast, the cross-ent
 passage among the group's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def divergence(sums: torch.Tensor, labels: torch.Tensor, sharpness: float) -> to
     return (right.exp() * difference).sum()
 
 
-def fit_sharpness(objective: GroupLikelihood, batches: Sequence[GroupBatch]) -> float:
+def fit_sharpness(objective: GroupLikelihood, batches: Iterable[GroupBatch]) -> float:
     """The sharpness at which the model's probabilities are nearest to the teacher's."""
     objective.model.eval()
     with torch.no_grad():
@@ -200,27 +200,20 @@ def finetune_groups(
     freeze_encoder(model, frozen_encoder_layers)
     torch.nn.Module.to(model, options.workers.device)
 
+    starts = {"forward": tokenizer.cls_token, "reverse": tokenizer.sep_token}
+
     def prepare() -> Recipe:
-        starts = {"forward": tokenizer.cls_token, "reverse": tokenizer.sep_token}
-        ids: dict[Any, int] = {o: tokenizer.convert_tokens_to_ids(t) for o, t in starts.items()}
-        encoder = PairEncoder(tokenizer, ids, model.config.max_position_embeddings)
-        frame = ids["forward"], ids["reverse"]
-        readings = _readings(order, *frame)
+        batches = _batch_maker(tokenizer, model.config.max_position_embeddings, order, options.seed)
         objective = GroupLikelihood(
             model,
             contrast=contrast,
             teacher=teacher_weight if scores else 0.0,
             encoder_rate=encoder_rate,
         )
-
-        def batches(groups: Any, labels: Any, varied: bool = False) -> GroupBatches:
-            seed = options.seed
-            return GroupBatches(groups, labels, encoder, frame, readings, seed=seed, varied=varied)
-
-        if "teacher" in objective.weights:
+        if scores:
             some = range(0, len(scores), max(1, len(scores) // _FITTED_GROUPS))
             plain = batches([learned[n] for n in some], [scores[n] for n in some])
-            objective.sharpness = fit_sharpness(objective, list(map(plain.batch, range(len(some)))))
+            objective.sharpness = fit_sharpness(objective, map(plain.batch, range(len(some))))
         measured = batches(evenly_spread(held_out, _MEASURED_GROUPS), [])
 
         def save(folder: Path) -> None:
@@ -253,6 +246,26 @@ def finetune_groups(
     return train("fine-tuning", out, settings, options, prepare)
 
 
+def _batch_maker(
+    tokenizer: Any, positions: int, order: Orders, seed: int
+) -> Callable[..., GroupBatches]:
+    """Makes batches of groups and their labels, to learn from (``varied``) or to measure on."""
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    encoder = PairEncoder(tokenizer, {"forward": first, "reverse": last}, positions)
+    # Backwards, the tokens that stand before and behind a query change places.
+    reverse, forward = Reading(last, first, -1), Reading(first, last, 1)
+    readings = {"reverse": [reverse], "forward": [forward], "both": [reverse, forward]}[order]
+
+    def make(
+        groups: Sequence[Group], labels: Sequence[np.ndarray], varied: bool = False
+    ) -> GroupBatches:
+        return GroupBatches(
+            groups, labels, encoder, (first, last), readings, seed=seed, varied=varied
+        )
+
+    return make
+
+
 def _both_kinds(file: Path) -> tuple[list[Group], list[Group]]:
     """The groups to learn and those held out."""
     groups = read_groups(file)
@@ -262,12 +275,6 @@ def _both_kinds(file: Path) -> tuple[list[Group], list[Group]]:
         kind = "held-out group" if learned else "group to learn from"
         raise DataError(f"{file}: no {kind} there; `trlm train groups` writes both kinds")
     return learned, held_out
-
-
-def _readings(order: Orders, first: int, last: int) -> list[Reading]:
-    """Tokens that stand before and behind what is read; backwards they change places."""
-    reverse, forward = Reading(last, first, -1), Reading(first, last, 1)
-    return {"reverse": [reverse], "forward": [forward], "both": [reverse, forward]}[order]
 
 
 def _measure(objective: GroupLikelihood, source: GroupBatches) -> dict[str, float]:

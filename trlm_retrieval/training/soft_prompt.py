@@ -7,7 +7,6 @@ once, its state is kept, and every step costs the soft prompt and the queries al
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -160,14 +159,12 @@ def train_soft_prompt(
         reading = replace(soft, soft_tokens=add_soft_tokens(model, vectors))
         encoded = lm.encode(pairs, soft, max_passage_tokens)
         size = max(1, batch_pairs // workers.count)
-        end = end_id(loaded.tokenizer)
         measured = evenly_spread(held_out, _MEASURED_PAIRS)
         states = PassageStates(states_megabytes * 1024**2)
 
         def measure() -> dict[str, float]:
             found = check(scorer(), measured, reading, max_passage_tokens=max_passage_tokens)
-            nats = log(found.perplexity)
-            return {"held_out": nats, "gain": found.gain, "prefers_true": found.prefers_true}
+            return found.figures
 
         def save(folder: Path) -> None:
             embedding = model.get_input_embeddings()
@@ -176,7 +173,7 @@ def train_soft_prompt(
 
         return Recipe(
             SoftPromptLikelihood(model, states, lm.token_budget),
-            TailBatches(encoded, reading.soft_tokens, end, size, options.seed),
+            TailBatches(encoded, reading.soft_tokens, end_id(loaded.tokenizer), size, options.seed),
             workers.count,
             measure,
             save,
