@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from trlm_retrieval import cli
+from trlm_retrieval.cli._terminal import print_json
 from trlm_retrieval.passage_index import PassageIndex
 
 Run = Callable[..., Any]
@@ -261,3 +262,8 @@ def test_json_is_for_results_only(run: Run, folder: Path) -> None:
     fails(outcome, "no-such")
     with pytest.raises(json.JSONDecodeError):
         json.loads(outcome.out)
+
+
+def test_json_holds_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"score": float("nan"), "gains": [float("inf"), 1.5]})
+    assert json.loads(capsys.readouterr().out) == {"score": None, "gains": [None, 1.5]}

@@ -1,6 +1,5 @@
 """What all commands share: where output goes, and the options that mean the same everywhere."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -69,8 +68,10 @@ DEFAULT_CANDIDATES = 20
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output, plain also on a terminal."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+    """Print a value as JSON on standard output, plain also on a terminal; NaN becomes null."""
+    from trlm_retrieval.files import json_text
+
+    sys.stdout.write(json_text(value, indent=2) + "\n")
 
 
 @contextmanager

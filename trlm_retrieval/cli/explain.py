@@ -20,7 +20,6 @@ from trlm_retrieval.cli._terminal import (
     print_json,
     working,
 )
-from trlm_retrieval.files import write_text
 
 
 def explain(
@@ -52,6 +51,7 @@ def explain(
     with working("Loading"):
         from trlm_retrieval.cli._ranking import Searcher
         from trlm_retrieval.cli.search import as_data
+        from trlm_retrieval.files import write_text
         from trlm_retrieval.pages.explanation import heat_map
 
         searcher = Searcher(index, model, max(candidates, top_k))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from jinja2 import Template
 
-from trlm_retrieval.files import write_text
+from trlm_retrieval.files import write_json, write_text
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.models.adapter import adapter_base, is_adapter, write_adapter
 from trlm_retrieval.models.int8_weights import write_small
@@ -71,7 +71,7 @@ def export_run(
     history = json.loads((model_folder / HISTORY).read_text(encoding="utf-8"))
     if base_share:
         history[-1]["base_share"] = base_share
-    write_text(folder / HISTORY, json.dumps(history, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / HISTORY, history)
     card = Template(_CARD.read_text(encoding="utf-8"), trim_blocks=True, keep_trailing_newline=True)
     write_text(
         folder / "README.md",

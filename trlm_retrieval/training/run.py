@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from trlm_retrieval.errors import TRLMError
-from trlm_retrieval.files import read_json_lines, write_text
+from trlm_retrieval.files import read_json_lines, write_json, write_text
 
 HISTORY = "training.json"
 
@@ -74,10 +74,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in self.folder.glob(".*.tmp"):
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-        write_text(
-            self.folder / "settings.json",
-            json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n",
-        )
+        write_json(self.folder / "settings.json", self.settings)
 
     def log(self, entry: dict[str, Any]) -> None:
         """Add a line to the log."""
@@ -146,7 +143,7 @@ class Run:
         temporary = self.folder / f".{uuid4().hex}.tmp"
         save(temporary)
         history = [*_history(self.settings.get("base")), self._summary(hardware)]
-        write_text(temporary / HISTORY, json.dumps(history, indent=2, ensure_ascii=False) + "\n")
+        write_json(temporary / HISTORY, history)
         for file in temporary.iterdir():
             file.chmod(0o644)  # safetensors writes for its owner alone
         os.rename(temporary, self.model_folder)

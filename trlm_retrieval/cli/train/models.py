@@ -61,15 +61,18 @@ def check(
             seed=seed,
             progress=advance,
         )
-    losses = order_losses(lm, [passage for _, passage in chosen[:100]])
+    # An encoder-decoder predicts no passage.
+    decodes = not lm.model.config.is_encoder_decoder
+    losses = order_losses(lm, [passage for _, passage in chosen[:100]]) if decodes else None
     if as_json:
         print_json(vars(found) | {"nats_a_token": losses})
         return
     tell_check(found)
-    out.print(
-        f"passages read backwards: {losses['reverse']:.2f} nats a token; "
-        f"read forwards: {losses['forward']:.2f}"
-    )
+    if losses is not None:
+        out.print(
+            f"passages read backwards: {losses['reverse']:.2f} nats a token; "
+            f"read forwards: {losses['forward']:.2f}"
+        )
 
 
 def _judged_pairs(data: str) -> list[tuple[str, str]]:
