@@ -1,7 +1,6 @@
 """An encoder-decoder learns to tell hard negatives apart, from the pairs and from a teacher.
 
-Passages of a group share words, and the query names all three words of its own. The bounds are far
-from what is reached (in brackets), so that they hold on every processor.
+Passages of a group share words, and the query names all three words of its own.
 """
 
 from collections import Counter
@@ -70,10 +69,10 @@ def write_labels(groups, labels, file):
 def train(tiny_encoder, group_file, options, tmp_path):
     """Trains a small model on the groups: ``train("name", steps=4)``."""
 
-    def run(name, steps, told=None, **settings):
+    def run(name, steps, told=None, file=group_file, **settings):
         return finetune_groups(
             tiny_encoder,
-            group_file,
+            file,
             tmp_path / name,
             options(steps, **{"learning_rate": 1e-2, **(told or {})}),
             **{"frozen_encoder_layers": 0, **settings},
@@ -86,33 +85,54 @@ def weights(run):
     return load_file(run.model_folder / "model.safetensors")
 
 
-def prefers_true(run):
-    return run.entries()[-1]["prefers_true"]
+def ends(run, term):
+    """Means of a term over the first steps and over the last ones."""
+    found = [entry[term] for entry in run.entries()]
+    return np.mean(found[:3]), np.mean(found[-5:])
 
 
-def test_it_learns_to_prefer_its_own_passages(train, tiny_encoder):
-    run = train("run", steps=60)
-    assert prefers_true(run) > 0.8
-    entries = run.entries()
-    assert entries[-1]["contrast"] < entries[0]["contrast"] / 3
+@pytest.fixture
+def few(learned, group_file, tmp_path):
+    """A file of four groups to learn, and those held out."""
+    held_out = [group for group in read_groups(group_file) if group.held_out]
+    write_groups([*learned[:4], *held_out], tmp_path / "few.jsonl")
+    return tmp_path / "few.jsonl"
+
+
+# Without a copy head nothing is known of the passages at first: chance is log 4 = 1.4 nats.
+LEARNS = {"copy": False, "encoder_rate": 1.0}
+
+
+def test_it_learns_to_prefer_its_own_passages(train, few):
+    run = train("run", steps=60, file=few, **LEARNS)
+    first, last = ends(run, "contrast")
+    assert first > 1.0 and last < 0.5
+
+
+def test_nothing_is_learned_without_gradients(train, few, monkeypatch):
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
+    _, last = ends(train("run", steps=6, file=few, **LEARNS), "contrast")
+    assert last > 1.0
+
+
+def test_a_teacher_moves_the_ranking_its_way(train, few, learned, tmp_path):
+    """One that is wrong on purpose: it likes every passage but the right one."""
+    labels = write_labels(learned[:4], judge(learned[:4], -8, 8), tmp_path / "labels.jsonl")
+    run = train("run", 60, file=few, labels=labels, contrast=0.0, teacher_weight=5.0, **LEARNS)
+    first, last = ends(run, "teacher")
+    assert last < first / 2
+    assert "sharpness" in run.entries()[-1] and "contrast" not in run.entries()[-1]
+
+
+def test_a_run_holds_a_model_that_goes_on(train, tiny_encoder):
+    run = train("run", steps=2)
     again = AutoModelForSeq2SeqLM.from_pretrained(run.model_folder)
     assert type(again).__name__ == "PointerModel"
     before, after = load_file(tiny_encoder / "model.safetensors"), weights(run)
     name = "embeddings.word_embeddings.weight"
     assert before[name].equal(after[f"encoder.{name}"])
-
-
-def test_nothing_is_learned_without_gradients(train, monkeypatch):
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: None)
-    assert prefers_true(train("run", steps=5)) < 0.6
-
-
-def test_a_teacher_moves_the_ranking_its_way(train, learned, tmp_path):
-    """One that is wrong on purpose: it likes every passage but the right one."""
-    labels = write_labels(learned, judge(learned, -8, 8), tmp_path / "labels.jsonl")
-    run = train("run", steps=60, labels=labels, contrast=0.0, teacher_weight=5.0)
-    assert prefers_true(run) < 0.15
-    assert "sharpness" in run.entries()[-1] and "contrast" not in run.entries()[-1]
+    name = "encoder.layer.1.output.dense.weight"
+    assert not before[name].equal(after[f"encoder.{name}"])
 
 
 def test_the_divergence_is_zero_where_model_and_teacher_agree():
