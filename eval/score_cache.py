@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trlm_retrieval.errors import DataError, ModelError
-from trlm_retrieval.lm import Likelihood, PassageStates, Template, TimeReversedLM
+from trlm_retrieval.lm import Likelihood, Template, TimeReversedLM
 from trlm_retrieval.lm.likelihood import Progress
 
 _PAIRS_A_COMMIT = 200
-_STATE_BYTES = 512 * 1024**2
 _WAIT_SECONDS = 60.0  # for another evaluation to finish its write of a few hundred rows
 _COLUMNS = ["key", "sum", "tokens", "cut"]
 
@@ -78,14 +77,12 @@ class ScoreCache:
         missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
         progress(len(pairs) - len(missing))
         ordered = sorted(missing, key=lambda key: (len(missing[key][1]), missing[key][1]))
-        states = PassageStates(_STATE_BYTES) if template.scores_query else None
         for start in range(0, len(ordered), _PAIRS_A_COMMIT):
             chunk = ordered[start : start + _PAIRS_A_COMMIT]
             found = lm.score(
                 [missing[key] for key in chunk],
                 template,
                 max_passage_tokens=max_passage_tokens,
-                states=states,
                 progress=progress,
             )
             fresh = {key: _kept(likelihood) for key, likelihood in zip(chunk, found, strict=True)}

@@ -1,8 +1,13 @@
 """Files are written whole or not at all; bad JSON lines are named."""
 
+import bz2
+import gzip
+import json
+import lzma
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from trlm_retrieval.errors import DataError
@@ -12,7 +17,20 @@ from trlm_retrieval.eval.result import Result
 from trlm_retrieval.eval.retrieval.evaluation import RetrievalEvaluation
 from trlm_retrieval.eval.retrieval.report import write_retrieval_report
 from trlm_retrieval.eval.runs import write_run
-from trlm_retrieval.files import read_json_lines, write_text
+from trlm_retrieval.files import (
+    ending,
+    json_text,
+    new_file,
+    new_folder,
+    only_writer,
+    read_bytes,
+    read_json_lines,
+    remove_scratch,
+    sha256,
+    write_json,
+    write_text,
+    zstd,
+)
 
 
 def test_a_failed_write_names_the_file_and_leaves_nothing(tmp_path: Path) -> None:
@@ -100,3 +118,97 @@ def test_bad_json_lines_are_named(line: bytes, message: str, tmp_path: Path) -> 
 def test_a_missing_json_lines_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         list(read_json_lines(tmp_path / "none.jsonl"))
+
+
+COMPRESS = {
+    ".gz": gzip.compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+    **({".zst": zstd.compress} if zstd else {}),
+    ".GZ": gzip.compress,
+}
+LINES = b'{"a": 1}\n{"a": "\xc3\xa9"}\n'
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_compressed_files_are_read_by_their_ending(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"rows.jsonl{suffix}"
+    file.write_bytes(COMPRESS[suffix](LINES))
+    assert list(read_json_lines(file)) == [(1, {"a": 1}), (2, {"a": "é"})]
+    assert read_bytes(file) == LINES
+    assert ending(file) == ".jsonl"
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("damage", ["cut", "other"])
+def test_a_damaged_compressed_file_is_named(suffix: str, damage: str, tmp_path: Path) -> None:
+    file = tmp_path / f"rows.jsonl{suffix}"
+    whole = COMPRESS[suffix](LINES * 1000)
+    file.write_bytes(whole[:-9] if damage == "cut" else b"plain text, whatever it is called")
+    with pytest.raises(DataError, match="cut short or damaged") as raised:
+        list(read_json_lines(file))
+    assert str(file) in str(raised.value)
+
+
+def test_endings() -> None:
+    found = [ending(Path(name)) for name in ("a.TXT", "a.txt.Gz", "a.gz", "a", "a.tar.xz", ".gz")]
+    assert found == [".txt", ".txt", "", "", ".tar", ""]
+
+
+def test_json_holds_no_nan(tmp_path: Path) -> None:
+    value = {"a": [float("nan"), 1.5, (float("-inf"),)], "b": np.float32("inf"), "c": np.int64(3)}
+    value |= {"d": np.array([1.0, np.nan]), "e": Path("x"), "f": "a\ud800", "g": True}
+    write_json(tmp_path / "v.json", value)
+    expected = {"a": [None, 1.5, [None]], "b": None, "c": 3, "d": [1.0, None]}
+    expected |= {"e": "x", "f": "a\ufffd", "g": True}
+    strict = {"parse_constant": lambda name: pytest.fail(name)}
+    assert json.loads((tmp_path / "v.json").read_text("utf-8"), **strict) == expected
+    assert json_text({"a": np.float64(0.5), "b": "é"}) == '{"a": 0.5, "b": "é"}'
+
+
+def test_a_new_file_that_fails_leaves_the_earlier_one(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("earlier")
+    with pytest.raises(ZeroDivisionError), new_file(file) as scratch:
+        scratch.write_text("half")
+        raise ZeroDivisionError
+    assert file.read_text() == "earlier" and list(tmp_path.iterdir()) == [file]
+    with pytest.raises(FileNotFoundError, match="elsewhere"), new_file(file):
+        Path("/nowhere/elsewhere").read_text()
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "folder"
+    with new_folder(folder) as scratch:
+        (scratch / "a").write_text("1")
+        assert not folder.exists()
+    with pytest.raises(ZeroDivisionError), new_folder(folder) as scratch:
+        (scratch / "b").write_text("2")
+        raise ZeroDivisionError
+    assert [path.name for path in folder.iterdir()] == ["a"]
+    with new_folder(folder) as scratch:
+        (scratch / "b").write_text("2")
+    assert [path.name for path in folder.iterdir()] == ["b"]
+    assert list(folder.parent.iterdir()) == [folder]
+    (folder.parent / ".folder-0.tmp").mkdir()
+    (folder.parent / ".folders-0.tmp").mkdir()
+    remove_scratch(folder)
+    assert {path.name for path in folder.parent.iterdir()} == {"folder", ".folders-0.tmp"}
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with (
+        only_writer(lock, DataError("busy")),
+        pytest.raises(DataError, match="busy"),
+        only_writer(lock, DataError("busy")),
+    ):
+        pass
+    with only_writer(lock, DataError("busy")):
+        pass
+
+
+def test_sha256(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(tmp_path / "abc") == expected

@@ -1,22 +1,122 @@
-"""Text files: written whole or not at all, and JSON lines read with each bad line named."""
+"""Files and folders written whole or not at all; compressed files and JSON lines read.
 
+Whatever comes from a user is read through :func:`read_lines` or :func:`read_bytes`, which
+decompress by the file's ending, and JSON is written through :func:`json_text`, which never writes
+NaN.
+"""
+
+import bz2
+import gzip
+import hashlib
 import json
 import lzma
+import math
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 from uuid import uuid4
+
+import numpy as np
+from filelock import FileLock, Timeout
 
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.text.normalise import well_formed
 
+try:
+    from backports import zstd
+except ImportError:  # of the extra `convert`
+    zstd = None  # type: ignore[assignment]
+
+_BLOCK = 1 << 20
+_DAMAGE = (EOFError, lzma.LZMAError, zlib.error, *([zstd.ZstdError] if zstd else []))
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A path to write to; the file is put in the place of ``path`` when the block ends well.
+
+    A killed or failed write leaves the earlier file. The folder is made where there is none, and
+    a link is followed.
+
+    :raises OSError: if it cannot be written; names the path that was asked for.
+    """
+    target = path.resolve()
+    scratch = target.with_name(f".{uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        os.replace(scratch, target)
+    except OSError as error:
+        ours = error.filename is None or Path(error.filename) in {scratch, *target.parents}
+        if error.errno is None or not ours:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill; it takes the place of ``folder`` when the block ends without an error.
+
+    The earlier folder is removed only when the new one is in its place. What a killed writer left
+    is removed by :func:`remove_scratch`.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch, earlier = (folder.with_name(f".{folder.name}-{uuid4().hex}.tmp") for _ in range(2))
+    scratch.mkdir()
+    try:
+        yield scratch
+        if folder.exists():
+            os.replace(folder, earlier)
+        os.replace(scratch, folder)
+    finally:
+        for left in (scratch, earlier):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove what killed writers of :func:`new_folder` left; to be called under the lock."""
+    for stale in folder.parent.glob(f".{folder.name}-*.tmp"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+@contextmanager
+def only_writer(lock: Path, busy: Exception) -> Iterator[None]:
+    """Keep other processes and threads out while the block runs.
+
+    :param lock: the lock file, in a folder that exists.
+    :param busy: raised at once where another one holds the lock.
+    """
+    held = FileLock(lock, timeout=0)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise busy from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all; its folder is made where there is none.
+    """Write a UTF-8 file whole or not at all, as :func:`new_file` does.
 
-    A killed or failed write leaves the earlier file. A link is followed, and what is no regular
-    file, as ``/dev/stdout``, is written to directly. Unpaired surrogates become U+FFFD.
+    What is no regular file, as ``/dev/stdout``, is written to directly. Unpaired surrogates become
+    U+FFFD.
 
     :raises OSError: if it cannot be written; names the path that was asked for.
     """
@@ -24,31 +124,112 @@ def write_text(path: Path, text: str) -> None:
     if path.exists() and not path.is_file() and not path.is_dir():
         path.write_bytes(data)
         return
-    target = path.resolve()
-    temporary = target.with_name(f".{uuid4().hex}.tmp")
+    with new_file(path) as scratch:
+        scratch.write_bytes(data)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON that every reader takes: NaN and infinity become null.
+
+    NumPy's numbers are written as numbers, and what JSON does not know as text. Unpaired
+    surrogates become U+FFFD.
+    """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False, default=_plain)
+    except ValueError:  # a number that is none, which a few values hold: replaced only then
+        text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=_plain)
+    return well_formed(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write :func:`json_text` to a file, whole or not at all.
+
+    :raises OSError: if it cannot be written; names the path that was asked for.
+    """
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return value.tolist() if isinstance(value, np.ndarray) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _open_zst(path: Path) -> BinaryIO:
+    if zstd is None:
+        raise DataError(
+            f"{path}: reading .zst files needs the extra 'convert': pip install "
+            "'trlm-retrieval[convert]', or decompress it with `zstd -d`"
+        )
+    return cast(BinaryIO, zstd.open(path))
+
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open,
+    ".xz": lzma.open,
+    ".bz2": bz2.open,
+    ".zst": _open_zst,
+}
+COMPRESSED = tuple(_OPENERS)
+
+
+def ending(path: Path) -> str:
+    """The ending that tells what a file holds, in lower case: ``.jsonl`` for ``rows.jsonl.gz``."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in _OPENERS else suffix
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """Open a file for reading; ``.gz``, ``.xz``, ``.bz2`` and ``.zst`` are decompressed.
+
+    :raises OSError: if it cannot be opened.
+    :raises DataError: if a package is missing that its ending needs.
+    """
+    return cast(BinaryIO, _OPENERS.get(path.suffix.lower(), lambda plain: plain.open("rb"))(path))
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, each with its line end, decompressed by the file's ending.
+
+    :raises DataError: if the file is missing, or damaged; names it.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    try:
+        with open_bytes(path) as lines:
+            yield from lines
+    except (OSError, *_DAMAGE) as error:
+        if getattr(error, "errno", None) is not None:  # of the disk, not of what the file holds
+            raise
+        raise DataError(f"{path} is cut short or damaged: {error}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The whole content of a file, decompressed by its ending.
+
+    :raises DataError: if the file is missing, or damaged; names it.
+    """
+    return b"".join(read_lines(path))
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers, from 1, and objects of a JSON lines file; blank lines are passed over.
 
-    A file whose name ends in ``.xz`` is decompressed on the way.
-
-    :raises DataError: if the file is missing, or a line is no JSON object; names file and line.
+    :raises DataError: if the file is missing or damaged, or a line is no JSON object; names file
+        and line.
     """
-    if not path.exists():
-        raise DataError(f"{path} does not exist")
-    with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as lines:
-        for number, line in enumerate(_whole(lines, path), start=1):
-            if not line.strip():
-                continue
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip():
             yield number, parse_object(line, f"{path}, line {number}")
 
 
@@ -69,10 +250,3 @@ def parse_object(line: bytes, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected a JSON object, found {type(row).__name__}")
     return row
-
-
-def _whole(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:
-    try:
-        yield from lines
-    except (EOFError, lzma.LZMAError) as error:
-        raise DataError(f"{path} is cut short or damaged: {error}") from error

@@ -153,13 +153,14 @@ def compare_states(
     """Base beside states: cold (computed in passing), warm in memory, warm on disk, and int8."""
     lm, number = models.exact, len(pairs)
     flat = [pair for passage in pairs for pair in passage]
-    states, int8_states = PassageStates(_STATE_BYTES), PassageStates(_STATE_BYTES)
+    in_memory = PassageStates(_STATE_BYTES)
+    models.int8.states = PassageStates(_STATE_BYTES)
     say(f"{number} passages: computing states")
     base, first, cold, warm, disk, warm_int8 = (_Timed() for _ in range(6))
     some = _spread(flat, _BASE_PAIRS)
     first.run(lm, some, partial(base_scores, lm))
-    cold.run(lm, flat, partial(_scores, lm, states=states))
-    _scores(models.int8, flat, int8_states)
+    cold.run(lm, flat, partial(_scores, lm, states=in_memory))
+    _scores(models.int8, flat, models.int8.states)
     plan = plan_states(lm, [p[0][1] for p in pairs], max_passage_tokens=MAX_PASSAGE_TOKENS)
     found.state_bytes_per_token[found.dtype] = round(plan.bytes_per_token, 1)
     with TemporaryDirectory() as folder:
@@ -167,14 +168,14 @@ def compare_states(
         if on_disk:
             write_states(Path(folder) / "states", lm, plan)
             on = StateFolder(Path(folder) / "states", lm, max_passage_tokens=MAX_PASSAGE_TOKENS)
-            kept = PassageStates(0, folder=on)
+            kept.read_from(on)
             _scores(lm, flat, kept)  # so that checksums are compared and pages are there
         for at in range(rounds):
             say(f"{number} passages with states: round {at + 1} of {rounds}")
             some = _spread(flat[at::rounds], _BASE_PAIRS)
             reference = base.run(lm, some, partial(base_scores, lm))
-            scores = warm.run(lm, flat, partial(_scores, lm, states=states))
-            warm_int8.run(lm, flat, partial(_scores, models.int8, states=int8_states))
+            scores = warm.run(lm, flat, partial(_scores, lm, states=in_memory))
+            warm_int8.run(lm, flat, partial(_scores, models.int8, states=models.int8.states))
             if on_disk:
                 disk.run(lm, flat, partial(_scores, lm, states=kept))
             by_pair = dict(zip(flat, scores, strict=True))
@@ -253,7 +254,8 @@ def _flops_a_token(lm: TimeReversedLM) -> float:
 
 
 def _scores(lm: TimeReversedLM, pairs: Pairs, states: PassageStates | None = None) -> list[float]:
-    found = lm.score(pairs, max_passage_tokens=MAX_PASSAGE_TOKENS, states=states)
+    lm.states = PassageStates(0) if states is None else states
+    found = lm.score(pairs, max_passage_tokens=MAX_PASSAGE_TOKENS)
     return [likelihood.sum for likelihood in found]
 
 

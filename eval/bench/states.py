@@ -28,13 +28,7 @@ from ..measures import MAIN_MEASURE, per_query
 from ..retrieval.evaluation import evaluate_retrieval, sample_queries
 from ..runs import Run
 
-FORMATS = (
-    StateFormat(),
-    StateFormat("int8"),
-    StateFormat("int8", keep=0.5),
-    StateFormat("int8", keep=0.25),
-    StateFormat("int8", keep=0.1),
-)
+FORMATS = (StateFormat(), StateFormat("int8"))
 _STATE_BYTES = 4 * 1024**3
 _PASSAGES_A_STEP = 32
 
@@ -67,19 +61,17 @@ def measure(
     with progress_bar(f"{dataset.name}, {form}", len(documents)) as advance:
         for start in range(0, len(documents), _PASSAGES_A_STEP):
             step = documents[start : start + _PASSAGES_A_STEP]
-            states = PassageStates(_STATE_BYTES, form.precision, form.keep)
+            lm.states = PassageStates(_STATE_BYTES, form)
             plan = plan_states(lm, [texts[d] for d in step], None, max_passage_tokens, form)
             size, tokens = size + plan.bytes, tokens + plan.tokens
             lm.score(  # the first reading makes the states, and is not exact to them
                 [("?", texts[document]) for document in step],
                 max_passage_tokens=max_passage_tokens,
-                states=states,
             )
             pairs = [(query, document) for document in step for query in asking[document]]
             scored = lm.score(
                 [(dataset.queries[query], texts[document]) for query, document in pairs],
                 max_passage_tokens=max_passage_tokens,
-                states=states,
             )
             values |= {p: likelihood.log_probs for p, likelihood in zip(pairs, scored, strict=True)}
             advance(len(step))
@@ -155,8 +147,7 @@ def main() -> None:
 
 
 def _name(form: StateFormat) -> str:
-    kept = "" if form.keep == 1 else f", {form.keep:.0%} of the positions"
-    return (form.precision or "the model's precision") + kept
+    return form.precision or "the model's precision"
 
 
 if __name__ == "__main__":

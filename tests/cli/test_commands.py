@@ -136,8 +136,8 @@ def test_states_go_with_the_passages_they_are_of(
     again = run("index", "note.txt", "--index", "notes")
     assert again.code == 0 and "removed" in again.err
     assert not (tmp_path / "notes" / "states").exists()
-    assert run("index", "note.txt", "--states-keep", "0.5").code == 2
-    assert run("index", "note.txt", "--states", "--states-keep", "0").code == 2
+    assert run("index", "note.txt", "--states-precision", "int8").code == 2
+    assert run("index", "note.txt", "--states", "--states-precision", "int4").code == 2
 
 
 def test_nothing_found(

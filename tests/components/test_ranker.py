@@ -12,6 +12,7 @@ from haystack.utils import ComponentDevice
 from trlm_retrieval.components import TRLMRanker
 from trlm_retrieval.components.fusion import combine
 from trlm_retrieval.errors import ModelError, StatesError
+from trlm_retrieval.lm import PassageStates
 from trlm_retrieval.lm.state_writing import plan_states, write_states
 from trlm_retrieval.passage_index.documents import passage_text
 
@@ -146,26 +147,26 @@ def test_cut_passages_are_counted(make_tiny_lm):
 
 
 def test_states_do_not_change_scores(tiny_lm):
-    plain = TRLMRanker(tiny_lm, first_stage_weight=0.0, states_megabytes=0)
-    kept = TRLMRanker(tiny_lm, first_stage_weight=0.0)
-    expected = [doc.score for doc in plain.run(QUERY, DOCUMENTS)["documents"]]
+    ranker = TRLMRanker(tiny_lm, first_stage_weight=0.0)
+    tiny_lm.states = PassageStates(0)
+    expected = [doc.score for doc in ranker.run(QUERY, DOCUMENTS)["documents"]]
+    tiny_lm.states = PassageStates()
     for _ in range(2):
-        found = [doc.score for doc in kept.run(QUERY, DOCUMENTS)["documents"]]
+        found = [doc.score for doc in ranker.run(QUERY, DOCUMENTS)["documents"]]
         assert found == pytest.approx(expected, abs=1e-3)
-    assert plain._states is None and kept._states.hits == 3
+    assert tiny_lm.states.hits == 3
 
 
 def test_states_on_disk_serve_the_ranker(tiny_lm, tmp_path):
     texts = [passage_text(document, ("title",)) for document in DOCUMENTS]
     plan = plan_states(tiny_lm, texts, max_passage_tokens=512)
     write_states(tmp_path / "states", tiny_lm, plan)
-    ranker = TRLMRanker(
-        tiny_lm, first_stage_weight=0.0, states_megabytes=0, states_folder=str(tmp_path / "states")
-    )
+    ranker = TRLMRanker(tiny_lm, first_stage_weight=0.0, states_folder=str(tmp_path / "states"))
+    tiny_lm.states = PassageStates(0)
     expected = TRLMRanker(tiny_lm, first_stage_weight=0.0).run(QUERY, DOCUMENTS)["documents"]
     found = ranker.run(QUERY, DOCUMENTS)["documents"]
     assert [doc.score for doc in found] == pytest.approx([doc.score for doc in expected], abs=1e-3)
-    assert (ranker._states.hits, ranker._states.misses) == (3, 0)
+    assert (tiny_lm.states.hits, len(tiny_lm.states)) == (3, 0)
     with pytest.raises(StatesError, match="max passage tokens"):
         TRLMRanker(tiny_lm, max_passage_tokens=64, states_folder=str(tmp_path / "states")).warm_up()
 

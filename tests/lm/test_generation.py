@@ -121,11 +121,11 @@ def test_sampling_follows_the_distribution(sorted_first, monkeypatch):
 
 
 def test_states_are_kept_and_reused(tiny_lm):
-    states = PassageStates()
-    first = texts(generate_queries(tiny_lm, PASSAGES, 3, "fo", SAMPLING, states=states))
+    states = tiny_lm.states = PassageStates()
+    first = texts(generate_queries(tiny_lm, PASSAGES, 3, "fo", SAMPLING))
     assert len(states) == len(PASSAGES)
     misses = states.misses
-    assert texts(generate_queries(tiny_lm, PASSAGES, 3, "fo", SAMPLING, states=states)) == first
+    assert texts(generate_queries(tiny_lm, PASSAGES, 3, "fo", SAMPLING)) == first
     assert states.misses == misses
 
 

@@ -50,15 +50,15 @@ def naive_log_probs(lm, query, passage, direction):
 @pytest.mark.parametrize("direction", ["ba", "fo", "forward"])
 @pytest.mark.parametrize("keep_states", [False, True])
 def test_batched_scores_equal_the_naive_reference(tiny_lm, direction, keep_states):
-    states = PassageStates() if keep_states else None
-    found = tiny_lm.score(PAIRS, direction, states=states)
-    again = tiny_lm.score(PAIRS, direction, states=states)
+    states = tiny_lm.states = PassageStates(10**9 if keep_states else 0)
+    found = tiny_lm.score(PAIRS, direction)
+    again = tiny_lm.score(PAIRS, direction)
     for (query, passage), likelihood, repeated in zip(PAIRS, found, again, strict=True):
         expected = naive_log_probs(tiny_lm, query, passage, direction)
         np.testing.assert_allclose(likelihood.log_probs, expected, atol=1e-4)
         np.testing.assert_allclose(repeated.log_probs, expected, atol=1e-4)
         assert likelihood.sum == pytest.approx(expected.sum(), abs=1e-3)
-    if states is not None:
+    if keep_states:
         assert len(states) > 0 and states.hits > 0
 
 
@@ -173,24 +173,25 @@ def test_special_tokens_in_user_text_are_plain_text(tiny_lm):
     "text", ["", "   ", "\x00\x01", "\ud800 lone", "שלום עולם", "\u202eabc", "🙂" * 50]
 )
 def test_hostile_text_scores_finite(tiny_lm, text):
-    states = PassageStates()
+    kept_states = PassageStates()
     for pair in ((text, "a passage"), ("a query", text)):
         for direction in ("ba", "fo", "forward"):
+            tiny_lm.states = PassageStates(0)
             plain = tiny_lm.score([pair], direction)[0]
-            kept = tiny_lm.score([pair], direction, states=states)[0]
+            tiny_lm.states = kept_states
+            kept = tiny_lm.score([pair], direction)[0]
             assert math.isfinite(plain.sum)
             assert kept.sum == pytest.approx(plain.sum, abs=1e-3)
 
 
 def test_no_pairs_give_no_scores(tiny_lm):
     assert tiny_lm.score([]) == []
-    assert tiny_lm.score([], states=PassageStates()) == []
 
 
 def test_progress_counts_every_pair(tiny_lm):
-    for states in (None, PassageStates()):
-        counted = []
-        tiny_lm.score([*PAIRS, PAIRS[0]], progress=counted.append, states=states)
+    for states in (PassageStates(0), PassageStates()):
+        counted, tiny_lm.states = [], states
+        tiny_lm.score([*PAIRS, PAIRS[0]], progress=counted.append)
         assert sum(counted) == len(PAIRS) + 1
 
 

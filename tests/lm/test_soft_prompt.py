@@ -80,14 +80,15 @@ def test_so_are_those_of_padded_batches(folder, vectors):
 
 def test_so_are_those_of_states_in_memory_and_on_disk(folder, vectors, tmp_path):
     lm, base = load(folder), load(folder.parent / "base")
-    expected, states = naive(base, vectors), PassageStates()
+    expected = naive(base, vectors)
     for _ in range(2):
-        assert_equal(lm.score(PAIRS, states=states), expected)
-    assert states.hits
+        assert_equal(lm.score(PAIRS), expected)
+    assert lm.states.hits
     write_states(tmp_path / "states", lm, plan_states(lm, PASSAGES))
-    on_disk = PassageStates(0, folder=StateFolder(tmp_path / "states", lm))
-    assert_equal(lm.score(PAIRS, states=on_disk), expected)
-    assert on_disk.hits
+    lm.states = PassageStates(0)
+    lm.states.read_from(StateFolder(tmp_path / "states", lm))
+    assert_equal(lm.score(PAIRS), expected)
+    assert lm.states.hits
     with pytest.raises(Exception, match="another model"):
         StateFolder(tmp_path / "states", base, AROUND)
 

@@ -29,7 +29,19 @@ def write(lm, folder, passages=PASSAGES, **settings):
 
 
 def score(lm, states=None):
-    return sums(lm.score(PAIRS, "ba", max_passage_tokens=30, states=states))
+    lm.states = PassageStates(0) if states is None else states
+    return sums(lm.score(PAIRS, "ba", max_passage_tokens=30))
+
+
+def reading(source, max_bytes=2**30):
+    states = PassageStates(max_bytes)
+    states.read_from(source)
+    return states
+
+
+@pytest.fixture
+def tiny_lm(make_tiny_lm):
+    return make_tiny_lm("both")
 
 
 @pytest.fixture
@@ -40,7 +52,7 @@ def folder(tiny_lm, tmp_path):
 
 def test_scores_from_disk_are_exact_and_nothing_is_read_again(tiny_lm, folder, monkeypatch):
     expected = score(tiny_lm)
-    states = PassageStates(folder=StateFolder(folder, tiny_lm, "ba", 30))
+    states = reading(StateFolder(folder, tiny_lm, "ba", 30))
     read = []
     original = tiny_lm.model.base_model.forward
     monkeypatch.setattr(
@@ -53,23 +65,21 @@ def test_scores_from_disk_are_exact_and_nothing_is_read_again(tiny_lm, folder, m
     assert states.misses == 0 and len(states) == 0
 
 
-@pytest.mark.parametrize("settings", [{}, {"precision": "int8"}, {"keep": 0.5}])
+@pytest.mark.parametrize("settings", [{}, {"precision": "int8"}])
 def test_what_is_planned_is_what_is_written(tiny_lm, tmp_path, settings):
     plan = write(tiny_lm, tmp_path / "states", **settings)
     written = StateFolder(tmp_path / "states", tiny_lm, "ba", 30)
     assert len(written) == len(plan.contexts) == len(PASSAGES)
     assert written.nbytes == plan.bytes == (tmp_path / "states" / "states.bin").stat().st_size
-    memory = PassageStates(**settings)
+    memory = PassageStates(form=StateFormat(**settings))
     score(tiny_lm, memory)
     assert memory.bytes == plan.bytes
-    assert score(tiny_lm, PassageStates(folder=written)) == pytest.approx(
-        score(tiny_lm, memory), abs=1e-3
-    )
+    assert score(tiny_lm, reading(written)) == pytest.approx(score(tiny_lm, memory), abs=1e-3)
 
 
 def test_passages_that_are_not_there_are_computed(tiny_lm, tmp_path):
     write(tiny_lm, tmp_path / "states", PASSAGES[:5])
-    states = PassageStates(folder=StateFolder(tmp_path / "states", tiny_lm, "ba", 30))
+    states = reading(StateFolder(tmp_path / "states", tiny_lm, "ba", 30))
     assert score(tiny_lm, states) == pytest.approx(score(tiny_lm), abs=1e-3)
     assert len(states) == 7
 
@@ -87,7 +97,7 @@ def test_damage_is_named_and_never_used(tiny_lm, folder, file, harm):
         data[len(data) // 2] ^= 0xFF
         path.write_bytes(data)
     with pytest.raises(StatesError, match=r"trlm index --states"):
-        score(tiny_lm, PassageStates(folder=StateFolder(folder, tiny_lm, "ba", 30)))
+        score(tiny_lm, reading(StateFolder(folder, tiny_lm, "ba", 30)))
 
 
 def test_states_of_another_model_template_or_cut_are_refused(tiny_lm, make_tiny_lm, folder):
@@ -99,8 +109,8 @@ def test_states_of_another_model_template_or_cut_are_refused(tiny_lm, make_tiny_
         with pytest.raises(StatesError, match=f"another {name}.*trlm index --states"):
             StateFolder(folder, lm, direction, cut)
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
-    with pytest.raises(StatesError, match="format 99"):
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 1}))
+    with pytest.raises(StatesError, match="format 1, and this version reads 2: make"):
         StateFolder(folder, tiny_lm, "ba", 30)
 
 

@@ -21,9 +21,20 @@ def sums(likelihoods):
     return [likelihood.sum for likelihood in likelihoods]
 
 
+def keep(lm, states):
+    """The model, which keeps the states of passages there from now on."""
+    lm.states = states
+    return lm
+
+
 @pytest.fixture
-def expected(tiny_lm):
-    return sums(tiny_lm.score(PAIRS, "ba"))
+def tiny_lm(make_tiny_lm):
+    return make_tiny_lm("both")
+
+
+@pytest.fixture
+def expected(make_tiny_lm):
+    return sums(keep(make_tiny_lm("both"), PassageStates(0)).score(PAIRS, "ba"))
 
 
 def test_a_passage_is_computed_once_for_all_queries(tiny_lm, expected, monkeypatch):
@@ -39,46 +50,46 @@ def test_a_passage_is_computed_once_for_all_queries(tiny_lm, expected, monkeypat
     stems = sum(len(context) - 1 for context in {pair.context for pair in encoded})
     tails = sum(len(pair.target) for pair in encoded)
     states = PassageStates()
-    assert sums(tiny_lm.score(PAIRS, "ba", states=states)) == pytest.approx(expected, abs=1e-3)
+    assert sums(keep(tiny_lm, states).score(PAIRS, "ba")) == pytest.approx(expected, abs=1e-3)
     assert sum(read) == stems + tails
     assert len(states) == len(PASSAGES)
     read.clear()
-    again = tiny_lm.score(PAIRS[::-1], "ba", states=states)
+    again = keep(tiny_lm, states).score(PAIRS[::-1], "ba")
     assert sums(again)[::-1] == pytest.approx(expected, abs=1e-3)
     assert sum(read) == tails
 
 
 def test_scores_come_from_the_states(tiny_lm, expected):
     states = PassageStates()
-    tiny_lm.score(PAIRS, "ba", states=states)
+    keep(tiny_lm, states).score(PAIRS, "ba")
     with torch.inference_mode():
         for state in states._kept.values():
             state.numbers += 0.5
-    found = np.array(sums(tiny_lm.score(PAIRS, "ba", states=states)))
+    found = np.array(sums(keep(tiny_lm, states).score(PAIRS, "ba")))
     assert (abs(found - expected) > 1e-2).all()
 
 
 def test_keys_tell_models_and_contexts_apart(tiny_lm, make_tiny_lm, expected):
     other = make_tiny_lm("both", seed=7)
     states = PassageStates()
-    tiny_lm.score(PAIRS, "ba", states=states)
-    assert sums(other.score(PAIRS, "ba", states=states)) == pytest.approx(
-        sums(other.score(PAIRS, "ba")), abs=1e-3
+    keep(tiny_lm, states).score(PAIRS, "ba")
+    assert sums(keep(other, states).score(PAIRS, "ba")) == pytest.approx(
+        sums(keep(other, PassageStates(0)).score(PAIRS, "ba")), abs=1e-3
     )
-    assert sums(tiny_lm.score(PAIRS, "fo", states=states)) == pytest.approx(
-        sums(tiny_lm.score(PAIRS, "fo")), abs=1e-3
+    assert sums(keep(tiny_lm, states).score(PAIRS, "fo")) == pytest.approx(
+        sums(keep(tiny_lm, PassageStates(0)).score(PAIRS, "fo")), abs=1e-3
     )
-    assert sums(tiny_lm.score(PAIRS, "ba", states=states)) == pytest.approx(expected, abs=1e-3)
+    assert sums(keep(tiny_lm, states).score(PAIRS, "ba")) == pytest.approx(expected, abs=1e-3)
     keys = {state_key(f, c) for f in ("m", "n") for c in ((1, 2), (1, 2, 3), (12,), (3, 2, 1))}
     assert len(keys) == 8
 
 
 def test_the_limit_holds_and_scores_stay_exact(tiny_lm, expected):
     one = PassageStates()
-    tiny_lm.score(PAIRS[:1], "ba", states=one)
+    keep(tiny_lm, one).score(PAIRS[:1], "ba")
     states = PassageStates(max_bytes=4 * one.bytes)
     for start in range(0, len(PAIRS), 6):
-        found = tiny_lm.score(PAIRS[start : start + 6], "ba", states=states)
+        found = keep(tiny_lm, states).score(PAIRS[start : start + 6], "ba")
         assert sums(found) == pytest.approx(expected[start : start + 6], abs=1e-3)
         assert 0 < states.bytes <= states.max_bytes
         kept = sum(state.nbytes for state in states._kept.values())
@@ -88,7 +99,7 @@ def test_the_limit_holds_and_scores_stay_exact(tiny_lm, expected):
 
 def test_a_limit_of_nothing_keeps_nothing(tiny_lm, expected):
     states = PassageStates(max_bytes=0)
-    assert sums(tiny_lm.score(PAIRS, "ba", states=states)) == pytest.approx(expected, abs=1e-3)
+    assert sums(keep(tiny_lm, states).score(PAIRS, "ba")) == pytest.approx(expected, abs=1e-3)
     assert len(states) == 0 and states.bytes == 0
     with pytest.raises(ValueError, match="max_bytes"):
         PassageStates(max_bytes=-1)
@@ -108,48 +119,28 @@ def test_the_least_recently_used_goes_first():
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
 def test_states_of_another_precision_are_converted(tiny_lm, expected, precision):
-    states, exact = PassageStates(precision=precision), PassageStates()
-    tiny_lm.score(PAIRS, "ba", states=exact)
-    tiny_lm.score(PAIRS, "ba", states=states)
+    states, exact = PassageStates(form=StateFormat(precision)), PassageStates()
+    keep(tiny_lm, exact).score(PAIRS, "ba")
+    keep(tiny_lm, states).score(PAIRS, "ba")
     assert all(state.numbers.dtype is getattr(torch, precision) for state in states._kept.values())
     assert states.bytes <= 0.6 * exact.bytes
-    found = sums(tiny_lm.score(PAIRS, "ba", states=states))
+    found = sums(keep(tiny_lm, states).score(PAIRS, "ba"))
     np.testing.assert_allclose(found, expected, rtol=0.02)
-    assert found != sums(tiny_lm.score(PAIRS, "ba", states=exact))
+    assert found != sums(keep(tiny_lm, exact).score(PAIRS, "ba"))
 
 
-def test_a_share_of_the_positions_can_be_kept(tiny_lm, expected):
-    exact, half = PassageStates(), PassageStates(keep=0.5)
-    tiny_lm.score(PAIRS, "ba", states=exact)
-    tiny_lm.score(PAIRS, "ba", states=half)
-    assert half.bytes < 0.6 * exact.bytes
-    error = abs(np.subtract(sums(tiny_lm.score(PAIRS, "ba", states=half)), expected))
-    assert 0 < error.max() < 0.1 * max(map(abs, expected))
-
-
-def test_the_kept_positions_are_those_attended_to():
-    keys = torch.zeros(1, 40, 4)
-    keys[0, 7] = keys[0, 21] = torch.tensor([9.0, 0.0, 0.0, 0.0])
-    query = torch.zeros(1, 40, 4)
-    query[..., 0] = 1.0
-    state = PassageState.empty((1, 1, 40, 4), StateFormat(keep=0.45), keys)
-    state.write(0, query, keys, keys, None)
-    kept, _ = state.read(0, keys)
-    assert state.tokens == 18
-    assert kept[0, 0, :, 0].tolist() == [9.0, 9.0, *[0.0] * 16]
-
-
-@pytest.mark.parametrize("form", [{"precision": "int4"}, {"keep": 0.0}, {"keep": 1.5}])
-def test_odd_formats_are_refused(form):
-    with pytest.raises(ValueError, match=next(iter(form))):
-        PassageStates(**form)
+def test_an_odd_precision_is_refused():
+    with pytest.raises(ValueError, match="precision must be one of"):
+        StateFormat("int4")
 
 
 def test_many_queries_of_one_passage_do_not_see_each_other(tiny_lm):
     queries = [f"query {i} with {'more ' * (i % 9)}words" for i in range(80)]
     pairs = [(query, PASSAGES[5]) for query in queries]
-    found = tiny_lm.score(pairs, "fo", states=PassageStates())
-    assert sums(found) == pytest.approx(sums(tiny_lm.score(pairs, "fo")), abs=1e-3)
+    found = keep(tiny_lm, PassageStates()).score(pairs, "fo")
+    assert sums(found) == pytest.approx(
+        sums(keep(tiny_lm, PassageStates(0)).score(pairs, "fo")), abs=1e-3
+    )
 
 
 def test_a_context_of_one_token_has_no_state(tiny_lm):
@@ -166,7 +157,7 @@ def test_packed_scores_are_those_of_padded_batches(tiny_lm, order, budget):
     sequences = [(pair.context, pair.target) for pair in tiny_lm.encode(PAIRS, order)]
     expected = target_log_probs(tiny_lm.network, sequences, 4096)
     states = PassageStates()
-    for kept in (None, states, states):
+    for kept in (PassageStates(0), states, states):
         found = packed_log_probs(tiny_lm.network, sequences, budget, kept)
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-4)
@@ -184,18 +175,18 @@ def test_models_that_cannot_be_packed_take_the_plain_path(make_tiny_lm, kind, mo
     monkeypatch.undo()
     states = PassageStates()
     expected = make_tiny_lm("both").score(PAIRS[:4], "ba")
-    assert sums(lm.score(PAIRS[:4], "ba", states=states)) == pytest.approx(sums(expected), abs=1e-3)
+    assert sums(keep(lm, states).score(PAIRS[:4], "ba")) == pytest.approx(sums(expected), abs=1e-3)
     assert len(states) == 0
 
 
 def test_threads_share_one_store(tiny_lm, expected):
     one = PassageStates()
-    tiny_lm.score(PAIRS[:1], "ba", states=one)
+    keep(tiny_lm, one).score(PAIRS[:1], "ba")
     states = PassageStates(max_bytes=5 * one.bytes)
+    keep(tiny_lm, states)
     found = []
     threads = [
-        Thread(target=lambda: found.append(sums(tiny_lm.score(PAIRS, "ba", states=states))))
-        for _ in range(8)
+        Thread(target=lambda: found.append(sums(tiny_lm.score(PAIRS, "ba")))) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -216,7 +207,7 @@ def test_memory_stays_bounded_while_ten_thousand_passages_are_scored(make_tiny_l
         PassageStates, "put", lambda self, *kept: put(self, *kept) or most.append(self.bytes)
     )
     pairs = [("what?", f"Passage {i} of many things.") for i in range(10_000)]
-    found = lm.score(pairs, "ba", states=states)
+    found = keep(lm, states).score(pairs, "ba")
     assert len(found) == len(most) == 10_000
     assert 0 < max(most) <= states.max_bytes
     kept = {state.numbers.untyped_storage().data_ptr() for state in states._kept.values()}
@@ -268,5 +259,5 @@ def test_other_architectures_are_packed_or_left_alone(kind, settings, packed, ti
     expected = [row.sum() for row in target_log_probs(lm.network, sequences, 1)]
     states = PassageStates()
     for _ in range(2):
-        assert sums(lm.score(pairs, states=states)) == pytest.approx(expected, abs=1e-3)
+        assert sums(keep(lm, states).score(pairs)) == pytest.approx(expected, abs=1e-3)
     assert len(states) == (12 if packed else 0)

@@ -166,7 +166,7 @@ def test_states_of_a_corpus_serve_the_ranker(tmp_path, job, tiny_lm_folder):
             dtype="float32",
         )
         found = ranker.run("what tells of values", documents)["documents"]
-        return ranker._states, [(document.id, document.score) for document in found]
+        return ranker._lm.states, [(document.id, document.score) for document in found]
 
     states, scores = ranked(str(made.output))
     _, plain = ranked(None)
@@ -222,7 +222,7 @@ def test_the_command(tmp_path, pairs, tiny_lm_folder, capsys, monkeypatch):
     [
         (["--actors", "2"], "only --ray has actors"),
         (["--states", "--prior"], "states have none"),
-        (["--states-keep", "0.5"], "only --states needs it"),
+        (["--states-precision", "int8"], "only --states needs it"),
         (["--direction", "up"], "direction must be one of"),
         (["--query", "question"], "no column 'question'"),
     ],

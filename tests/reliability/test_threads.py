@@ -18,14 +18,15 @@ QUERIES = [f"what does passage {i} tell about keys" for i in range(THREADS)]
 
 @pytest.mark.parametrize("bytes_of_states", [0, 30_000, 10_000_000])
 def test_sixteen_threads_get_the_scores_of_one(tiny_lm, bytes_of_states):
-    alone = TRLMRanker(tiny_lm, first_stage_weight=0.0, top_k=24, states_megabytes=0)
+    tiny_lm.states = PassageStates(0)
+    alone = TRLMRanker(tiny_lm, first_stage_weight=0.0, top_k=24)
     expected = [
         {document.id: document.score for document in alone.run(query, DOCUMENTS)["documents"]}
         for query in QUERIES
     ]
-    shared = TRLMRanker(tiny_lm, first_stage_weight=0.0, top_k=24, states_megabytes=1)
+    shared = TRLMRanker(tiny_lm, first_stage_weight=0.0, top_k=24)
     shared.warm_up()
-    shared._states = PassageStates(bytes_of_states)
+    states = tiny_lm.states = PassageStates(bytes_of_states)
 
     def ask(number):
         found = [
@@ -40,5 +41,5 @@ def test_sixteen_threads_get_the_scores_of_one(tiny_lm, bytes_of_states):
         assert len(rounds[0]) == len(DOCUMENTS[number % 5 :])
         for scores in rounds:
             assert scores == pytest.approx({id: expected[number][id] for id in scores}, abs=1e-3)
-    assert shared._states.bytes <= bytes_of_states
-    assert bytes_of_states == 0 or shared._states.hits > 0
+    assert states.bytes <= bytes_of_states
+    assert bytes_of_states == 0 or states.hits > 0

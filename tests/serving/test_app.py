@@ -295,8 +295,8 @@ def test_all_endpoints_share_one_model_and_one_bounded_store_of_states(make_clie
         ranker = engine.retrieval.get_component("ranker")
         others = [engine.rerank_ranker]
         others += [engine.cited_rag.get_component(name) for name in ("ranker", "citations")]
-        assert all(other._lm is ranker._lm and other._states is ranker._states for other in others)
-        assert ranker._states.max_bytes == 1024**2
+        assert all(other._lm is ranker._lm for other in others)
+        assert ranker._lm.states.max_bytes == 1024**2
 
 
 def test_the_key_is_not_shown(tmp_path):

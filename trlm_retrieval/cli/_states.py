@@ -24,22 +24,16 @@ StatesPrecisionOption = Annotated[
     StatesPrecision | None,
     typer.Option(help="Of the states; by default the model's own.", show_default=False),
 ]
-StatesKeepOption = Annotated[
-    float,
-    typer.Option(help="Share of each passage's positions to keep, the most attended ones."),
-]
 
 
-def check_states_options(states: bool, precision: StatesPrecision | None, keep: float) -> None:
+def check_states_options(states: bool, precision: StatesPrecision | None) -> None:
     """See that the options go together.
 
     :param states: whether states are asked for.
     :raises typer.BadParameter: if they do not.
     """
-    if not 0 < keep <= 1:
-        raise typer.BadParameter("give a share above 0, at most 1", param_hint="--states-keep")
-    if not states and (precision or keep != 1):
-        raise typer.BadParameter("only --states needs it", param_hint="--states-...")
+    if not states and precision:
+        raise typer.BadParameter("only --states needs it", param_hint="--states-precision")
 
 
 def drop_states(index: Path) -> None:
@@ -51,13 +45,11 @@ def drop_states(index: Path) -> None:
         err.print("the states of the earlier passages are removed; --states makes new ones")
 
 
-def keep_states(
-    index: Path, model: str | None, precision: str | None, keep: float
-) -> dict[str, Any]:
+def keep_states(index: Path, model: str | None, precision: str | None) -> dict[str, Any]:
     """Compute the states of all passages for a model; the size is told first.
 
     :param model: None takes the model of `trlm search`.
-    :param precision: see :class:`~trlm_retrieval.lm.states.StateFormat`, as ``keep``.
+    :param precision: see :class:`~trlm_retrieval.lm.states.StateFormat`.
     :returns: what was written: ``states``, ``tokens``, ``bytes``, ``bytes_per_token``, ``seconds``.
     :raises PassageIndexError: if there is no index.
     :raises StatesError: if the disk has no room.
@@ -71,7 +63,7 @@ def keep_states(
     from trlm_retrieval.passage_index.files import STATES
     from trlm_retrieval.progress import progress_bar
 
-    form = StateFormat(precision, keep)
+    form = StateFormat(precision)
     texts = [passage_text(document) for document in PassageIndex.open(index).documents()]
     lm = TimeReversedLM.from_pretrained(model or DEFAULT_MODEL)
     cut = DEFAULT_MAX_PASSAGE_TOKENS

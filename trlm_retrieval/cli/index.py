@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trlm_retrieval.cli._states import (
-    StatesKeepOption,
     StatesPrecisionOption,
     check_states_options,
     drop_states,
@@ -103,7 +102,6 @@ def index(
     ] = 0,
     model: ModelOption = None,
     states_precision: StatesPrecisionOption = None,
-    states_keep: StatesKeepOption = 1.0,
     as_json: JsonOption = False,
 ) -> None:
     """Index files, folders, a BEIR collection or the demo for `trlm search`.
@@ -126,14 +124,14 @@ def index(
 
     * `trlm index notes/ --expand 5`
     """
-    check_states_options(states, states_precision, states_keep)
+    check_states_options(states, states_precision)
     if not (states or expand) and model:
         raise typer.BadParameter("only --states and --expand need it", param_hint="--model")
     if expand and not paths and not demo:
         raise typer.BadParameter("give the files and folders to index", param_hint="--expand")
     precision = states_precision.value if states_precision else None
     if states and not paths and not demo:
-        alone = keep_states(index, model, precision, states_keep)
+        alone = keep_states(index, model, precision)
         if as_json:
             print_json({"index": str(index), "states": alone})
         else:
@@ -172,7 +170,7 @@ def index(
     else:
         built, replaced = _build(index, passages, embedder, faiss), 0
         drop_states(index)
-    kept = keep_states(index, model, precision, states_keep) if states else None
+    kept = keep_states(index, model, precision) if states else None
     facts = {
         "index": str(index),
         "documents": reading.documents,

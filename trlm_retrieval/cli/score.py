@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trlm_retrieval.cli._states import StatesKeepOption, StatesPrecisionOption, check_states_options
+from trlm_retrieval.cli._states import StatesPrecisionOption, check_states_options
 from trlm_retrieval.cli._terminal import JsonOption, ModelOption, count, out, print_json, working
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ def score(
         ),
     ] = False,
     states_precision: StatesPrecisionOption = None,
-    states_keep: StatesKeepOption = 1.0,
     shard_rows: Annotated[
         int,
         typer.Option(
@@ -123,7 +122,7 @@ def score(
 
     * `trlm score --input corpus.jsonl --passage title,text --output states --states --ray`
     """
-    check_states_options(states, states_precision, states_keep)
+    check_states_options(states, states_precision)
     if states and (prior or row_id):
         raise typer.BadParameter("states have none: leave it out", param_hint="--prior, --id")
     if not on_ray and (actors or gpus_per_actor is not None or cpus_per_actor != 1):
@@ -165,7 +164,7 @@ def score(
         direction=direction,
         max_passage_tokens=max_passage_tokens,
         prior=prior,
-        states=StateFormat(precision, states_keep) if states else None,
+        states=StateFormat(precision) if states else None,
         device=device,
         dtype=dtype,
     )

@@ -101,7 +101,7 @@ class TRLMAnswerRanker:
         """
         with self._loading:
             if self._lm is None:
-                self._lm = load_lm(self.model, self.device, self.dtype)
+                self._lm = load_lm(self.model, self.device, self.dtype, states_megabytes=0)
 
     def to_dict(self) -> dict[str, Any]:
         """

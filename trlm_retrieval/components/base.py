@@ -14,11 +14,13 @@ def load_lm(
     model: str | Scorer,
     device: ComponentDevice | None,
     dtype: str | None,
+    states_megabytes: int = 2048,
     soft_prompt: str | None = None,
 ) -> Scorer | TimeReversedLM:
     """
     The model itself where it was given, else the one of this name.
 
+    :param states_megabytes: Its memory for passage states; a model that was given keeps its own.
     :param soft_prompt: Folder of a soft prompt that it is to read; only for a name.
     :raises ModelError: If the model or soft prompt is not there, or they do not fit each other.
     """
@@ -29,6 +31,7 @@ def load_lm(
         device=device.to_torch() if device else None,
         dtype=dtype,
         soft_prompt=soft_prompt,
+        states_megabytes=states_megabytes,
     )
 
 

@@ -32,7 +32,7 @@ from trlm_retrieval.citation.support import (
 from trlm_retrieval.citation.windows import Window, windows
 from trlm_retrieval.components.base import load_lm, reply_text, serialisable, with_device
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL, META_KEY
-from trlm_retrieval.lm import PassageStates, TimeReversedLM
+from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.passage_index.documents import DEFAULT_META_FIELDS, passage_text
 from trlm_retrieval.text.tokens import count_tokens, leading_tokens
 
@@ -152,7 +152,6 @@ class TRLMCitationAttributor:
         self.device = device
         self.dtype = dtype
         self._lm: TimeReversedLM | None = None
-        self._states: PassageStates | None = None
         self._loading = Lock()
 
     def warm_up(self) -> None:
@@ -164,9 +163,7 @@ class TRLMCitationAttributor:
         with self._loading:
             if self._lm is not None:
                 return
-            if self.states_megabytes:
-                self._states = PassageStates(self.states_megabytes * 1024**2)
-            self._lm = load_lm(self.model, self.device, self.dtype)
+            self._lm = load_lm(self.model, self.device, self.dtype, self.states_megabytes)
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -281,7 +278,7 @@ class TRLMCitationAttributor:
         window_tokens = min(self.max_passage_tokens, lm.max_context // 2)
         self._read(lm, tasks, window_tokens)
         scorer = SupportScorer(
-            partial(lm.score, max_passage_tokens=window_tokens, states=self._states),
+            partial(lm.score, max_passage_tokens=window_tokens),
             support_template(self.direction, lm.default_direction == "ba"),
         )
         wanted = [

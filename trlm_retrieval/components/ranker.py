@@ -18,7 +18,7 @@ from trlm_retrieval.components.fusion import (
     choose_weight,
     combine,
 )
-from trlm_retrieval.lm import Likelihood, PairScorer, PassageStates, TimeReversedLM
+from trlm_retrieval.lm import Likelihood, PairScorer, TimeReversedLM
 from trlm_retrieval.lm.state_folder import open_states
 from trlm_retrieval.models.loading import check_weight
 from trlm_retrieval.passage_index.documents import DEFAULT_META_FIELDS, passage_text
@@ -96,7 +96,7 @@ class TRLMRanker:
         :param max_passage_tokens: Longer passages are cut at their end, and the cut is counted;
             None leaves only the model's context as limit.
         :param states_megabytes: Memory for passage states, which make a passage that was seen
-            before many times cheaper; 0 keeps none.
+            before many times cheaper; 0 keeps none. A loaded model keeps its own setting.
         :param states_folder: Passage states on disk, as `trlm index --states` writes them to the
             folder `states` of an index, or `trlm score --states`; passages that are not there are
             computed.
@@ -143,7 +143,6 @@ class TRLMRanker:
         self.device = device
         self.dtype = dtype
         self._lm: PairScorer | None = None
-        self._states: PassageStates | None = None
         self._loading = Lock()
 
     def warm_up(self) -> None:
@@ -157,17 +156,17 @@ class TRLMRanker:
         with self._loading:
             if self._lm is not None:
                 return
-            lm = load_lm(self.model, self.device, self.dtype, self.soft_prompt)
+            lm = load_lm(
+                self.model, self.device, self.dtype, self.states_megabytes, self.soft_prompt
+            )
             lm.template(self.direction)
-            if self.states_megabytes or self.states_folder is not None:
-                folder = None
-                if self.states_folder is not None:
-                    if not isinstance(lm, TimeReversedLM):
-                        raise ValueError("states_folder is for local models: leave it out")
-                    folder = open_states(
-                        Path(self.states_folder), lm, self.direction, self.max_passage_tokens
-                    )
-                self._states = PassageStates(self.states_megabytes * 1024**2, folder=folder)
+            if self.states_folder is not None:
+                if not isinstance(lm, TimeReversedLM):
+                    raise ValueError("states_folder is for local models: leave it out")
+                folder = Path(self.states_folder)
+                lm.states.read_from(
+                    open_states(folder, lm, self.direction, self.max_passage_tokens)
+                )
             self._lm = lm
 
     def to_dict(self) -> dict[str, Any]:
@@ -239,13 +238,12 @@ class TRLMRanker:
                 )
         self.warm_up()
         assert self._lm is not None
-        likelihoods = self._lm.score(
+        encoded = self._lm.encode(
             [(query, passage_text(doc, self.meta_fields_to_embed)) for doc in candidates],
             self.direction,
-            prior=explain,
-            max_passage_tokens=self.max_passage_tokens,
-            states=self._states,
+            self.max_passage_tokens,
         )
+        likelihoods = self._lm.score_encoded(encoded, self.direction, prior=explain)
         scores = self._scores(candidates, likelihoods)
         ranked = sorted(range(len(candidates)), key=lambda i: -scores[i])
         found = [
@@ -254,7 +252,8 @@ class TRLMRanker:
                 score=scores[i],
                 meta={
                     **candidates[i].meta,
-                    META_KEY: self._measured(candidates[i], i, likelihoods[i], explain),
+                    META_KEY: self._measured(candidates[i], i, likelihoods[i], explain)
+                    | {"undertrained": encoded[i].undertrained},
                 },
             )
             for i in ranked
@@ -313,7 +312,6 @@ class TRLMRanker:
             "mean_log_likelihood": likelihood.mean,
             "tokens_scored": len(likelihood),
             "cut_tokens": likelihood.cut_tokens,
-            "undertrained": likelihood.undertrained,
             "first_stage_score": document.score,
             "first_stage_rank": position + 1,
         }

@@ -18,7 +18,8 @@ class EncodedPair:
     ``context`` and ``target`` are token ids in *reading* order of the model (reversed for Ba),
     the start token included in the context. ``cut_tokens`` counts the passage tokens left out.
     ``undertrained`` is the share, 0 to 1, of the query's or the passage's tokens that are
-    under-trained, whichever is larger.
+    under-trained, whichever is larger; from 0.1 on the likelihood means little. It is 0 where no
+    list is known for the model (`trlm prompt tokens` makes one).
     """
 
     context: tuple[int, ...]

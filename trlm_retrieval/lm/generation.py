@@ -26,7 +26,7 @@ from trlm_retrieval.lm.model import TimeReversedLM
 from trlm_retrieval.lm.network import CausalNetwork
 from trlm_retrieval.lm.packing import context_states
 from trlm_retrieval.lm.scorer import Direction
-from trlm_retrieval.lm.states import PassageState, PassageStates
+from trlm_retrieval.lm.states import PassageState
 from trlm_retrieval.lm.template import DIRECTIONS, Template
 
 _LIKELIEST = 512  # tokens sorted at first, which most often hold the nucleus
@@ -110,7 +110,6 @@ def generate_queries(
     sampling: Sampling | None = None,
     *,
     max_passage_tokens: int | None = None,
-    states: PassageStates | None = None,
     progress: Progress | None = None,
 ) -> list[list[GeneratedQuery]]:
     """Sample distinct queries for each passage.
@@ -123,7 +122,6 @@ def generate_queries(
     :param direction: as for :meth:`TimeReversedLM.score`; not the forward baseline.
     :param max_passage_tokens: longer passages are cut at their end, and
         ``likelihood.cut_tokens`` counts the cut.
-    :param states: keep the passages' states there and reuse them.
     :param progress: called with the number of passages just finished.
     :returns: for each passage its queries, likeliest first (by the sum, in nats).
     :raises ModelError: if the model does not fit the direction.
@@ -147,10 +145,9 @@ def generate_queries(
     together = max(1, lm.token_budget // _BUDGET_A_SAMPLE // number)
     for start in range(0, len(distinct), together):
         batch = distinct[start : start + together]
-        kept = states if states is not None else PassageStates()
         pairs = [("", passage) for passage in batch]
         contexts = [pair.context for pair in lm.encode(pairs, template, max_passage_tokens)]
-        drawn = _draw(lm, template, contexts, number, sampling, kept)
+        drawn = _draw(lm, template, contexts, number, sampling)
         likelihoods = iter(
             lm.score(
                 [
@@ -160,7 +157,6 @@ def generate_queries(
                 ],
                 template,
                 max_passage_tokens=max_passage_tokens,
-                states=kept,
             )
         )
         for passage, texts in zip(batch, drawn, strict=True):
@@ -179,11 +175,10 @@ def _draw(
     contexts: Sequence[tuple[int, ...]],
     number: int,
     sampling: Sampling,
-    states: PassageStates,
 ) -> list[dict[str, bool]]:
     """Distinct query texts of each context, and whether each of them ended."""
     shared = (
-        context_states(lm.network, contexts, lm.token_budget, states, lm.fingerprint)
+        context_states(lm.network, contexts, lm.token_budget, lm.states, lm.fingerprint)
         if lm.supports_states
         else None
     )

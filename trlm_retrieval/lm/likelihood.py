@@ -28,16 +28,12 @@ class Likelihood:
     :ivar cut_tokens: passage tokens that did not fit and were left out.
     :ivar prior_log_probs: the same as ``log_probs`` with no text in the context, or None where it
         was not asked for.
-    :ivar undertrained: share, 0 to 1, of the query's or the passage's tokens that are
-        under-trained, whichever is larger; from 0.1 on the likelihood means little. 0.0 where no
-        list is known for the model (`trlm prompt tokens` makes one).
     """
 
     token_ids: tuple[int, ...]
     log_probs: np.ndarray
     cut_tokens: int = 0
     prior_log_probs: np.ndarray | None = None
-    undertrained: float = 0.0
 
     def __len__(self) -> int:
         return len(self.token_ids)

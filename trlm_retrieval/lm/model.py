@@ -47,6 +47,8 @@ class TimeReversedLM(PairScorer):
         32,768 elsewhere.
     :param soft_prompt: read between passage and query, unless a direction is named; it is put into
         ``model`` in place.
+    :param states_megabytes: memory for passage states, which make a passage that was read before
+        many times cheaper; 0 keeps none.
     :raises ModelError: if the tokenizer is not a fast one, or has no token to start with, or the
         soft prompt does not fit the model.
     """
@@ -59,6 +61,7 @@ class TimeReversedLM(PairScorer):
         start_tokens: dict[str, str] | None = None,
         token_budget: int | None = None,
         soft_prompt: SoftPrompt | None = None,
+        states_megabytes: int = 2048,
     ) -> None:
         config = model.config.get_text_config(decoder=True)
         super().__init__(
@@ -74,6 +77,9 @@ class TimeReversedLM(PairScorer):
         """What :meth:`from_pretrained` was asked for."""
         self.network = CausalNetwork(self.model)
         self.supports_states = enable_packing(self.network)
+        """Whether states of passages can be kept."""
+        self.states = PassageStates(states_megabytes * 1024**2)
+        """The states of passages that were read; another one may be put in its place."""
         if token_budget is None:
             token_budget = 1024 if self.network.device.type == "cpu" else 32768
         self.token_budget = token_budget
@@ -95,6 +101,7 @@ class TimeReversedLM(PairScorer):
         dtype: str | torch.dtype | None = None,
         token_budget: int | None = None,
         soft_prompt: str | Path | None = None,
+        states_megabytes: int = 2048,
     ) -> "TimeReversedLM":
         """Load a model by the name of a pulled one, a folder, a ``.gguf`` file or a hub id.
 
@@ -108,6 +115,7 @@ class TimeReversedLM(PairScorer):
             ``float32`` where scores must be the same everywhere. ``int8`` (CPU only) also takes
             int8 weights and activations in the linear layers, with scores that differ more.
         :param soft_prompt: folder of a soft prompt for this model.
+        :param states_megabytes: memory for passage states; 0 keeps none.
         :raises ModelError: if the model or soft prompt is not there, cannot be read, or they do not
             fit each other; the message says what to do.
         """
@@ -128,6 +136,7 @@ class TimeReversedLM(PairScorer):
             loaded.start_tokens,
             token_budget,
             prompt,
+            states_megabytes,
         )
         lm.name = str(name_or_folder)
         lm.first_stage_weight = loaded.first_stage_weight
@@ -152,7 +161,6 @@ class TimeReversedLM(PairScorer):
     def log_probs(
         self,
         sequences: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
-        states: PassageStates | None = None,
         progress: Progress | None = None,
     ) -> list[np.ndarray]:
         """Log-probabilities of each target token after its context, in nats.
@@ -166,5 +174,5 @@ class TimeReversedLM(PairScorer):
         if not self.supports_states:
             return target_log_probs(self.network, sequences, self.token_budget, progress)
         return packed_log_probs(
-            self.network, sequences, self.token_budget, states, self.fingerprint, progress
+            self.network, sequences, self.token_budget, self.states, self.fingerprint, progress
         )

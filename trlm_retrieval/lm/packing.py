@@ -100,11 +100,11 @@ class _Pass:
     ) -> torch.Tensor:
         """Attention of one layer, from (1, heads, tokens, width) to (1, tokens, heads, width)."""
         for row, stem in self.stems:
-            asking, keys, values = (part[0, :, stem] for part in (query, key, value))
+            keys, values = key[0, :, stem], value[0, :, stem]
             if row.state is None:
                 shape = (self.layers, keys.shape[0], keys.shape[1], keys.shape[2])
                 row.state = PassageState.empty(shape, self.form, keys)
-            row.state.write(layer, asking, keys, values, scaling)
+            row.state.write(layer, keys, values)
         output = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
         for piece in self.pieces:
             asking, keys, values = (part[:, :, piece.tokens] for part in (query, key, value))
@@ -174,13 +174,13 @@ def enable_packing(network: CausalNetwork) -> bool:
     ]
     expected = target_log_probs(network, sequences, 64)
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.25
-    states = PassageStates()
+    none, states = PassageStates(0), PassageStates()
     equal = False
     try:
         model.set_attn_implementation(_NAME)
         equal = all(
             np.allclose(one, other, atol=tolerance, rtol=0.05)
-            for kept in (None, states, states)
+            for kept in (none, states, states)
             for one, other in zip(
                 packed_log_probs(network, sequences, 64, kept), expected, strict=True
             )
@@ -197,13 +197,13 @@ def packed_log_probs(
     network: CausalNetwork,
     sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
     token_budget: int,
-    states: PassageStates | None = None,
+    states: PassageStates,
     fingerprint: str = "",
     progress: Progress | None = None,
 ) -> list[np.ndarray]:
     """As :func:`~trlm_retrieval.lm.likelihood.target_log_probs`, each context read once.
 
-    :param states: where the states of contexts are looked up and kept; None keeps none.
+    :param states: where the states of contexts are looked up and kept.
     :param fingerprint: of the model, for the keys of those states.
     """
     results: list[np.ndarray] = [np.zeros(0, np.float32)] * len(sequences)
@@ -315,23 +315,20 @@ def _batches(
         yield batch
 
 
-def _run(
-    network: CausalNetwork, rows: Sequence[_Row], states: PassageStates | None
-) -> list[np.ndarray]:
+def _run(network: CausalNetwork, rows: Sequence[_Row], states: PassageStates) -> list[np.ndarray]:
     """Read the rows in one pass: log-probabilities of each target, and new states kept."""
-    layout = _layout(network, states.form if states is not None else StateFormat())
+    layout = _layout(network, states.form)
     for row in rows:
-        _lay_out(layout, row, network, keep=states is not None)
+        _lay_out(layout, row, network, keep=states.max_bytes > 0)
     outputs = _read(network, layout)
     targets = [target for row in rows for _, target in row.targets]
     found = network.log_probs(
         outputs[0, torch.tensor(layout.predicting, device=network.device)],
         torch.tensor([token for target in targets for token in target], device=network.device),
     )
-    if states is not None:
-        for row, _ in layout.stems:
-            assert row.state is not None
-            states.put(row.key, row.state)
+    for row, _ in layout.stems:
+        assert row.state is not None
+        states.put(row.key, row.state)
     return np.split(found, list(accumulate(map(len, targets)))[:-1])
 
 

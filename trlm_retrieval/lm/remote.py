@@ -25,7 +25,6 @@ from trlm_retrieval.errors import ModelError, RemoteError
 from trlm_retrieval.lm.circuit_breaker import CircuitBreaker
 from trlm_retrieval.lm.likelihood import Progress
 from trlm_retrieval.lm.scorer import PairScorer
-from trlm_retrieval.lm.states import PassageStates
 from trlm_retrieval.models.loading import Orders
 from trlm_retrieval.models.store import resolve
 
@@ -57,7 +56,7 @@ class RemoteLM(PairScorer):
         lm = RemoteLM("http://127.0.0.1:8000/v1", "smollm2-135m", tokenizer="smollm2-135m")
         [likelihood] = lm.score([("who wrote it?", "It was written by Ada Lovelace.")])
 
-    Threads may share one. Passage states are of no use to it.
+    Threads may share one.
 
     :param base_url: of the server, ending before ``/completions``.
     :param model: the model's name at the server.
@@ -164,7 +163,6 @@ class RemoteLM(PairScorer):
     def log_probs(
         self,
         sequences: Sequences,
-        states: PassageStates | None = None,
         progress: Progress | None = None,
     ) -> list[np.ndarray]:
         """Log-probabilities of each target token after its context, in nats.
@@ -173,7 +171,6 @@ class RemoteLM(PairScorer):
 
         :param sequences: (context, target) token ids, contexts not empty, in the model's reading
             order.
-        :param states: not used.
         :returns: one float32 array of shape (target tokens,) for each, in input order.
         :raises RemoteError: if the server does not answer, refuses, or cannot tell the
             log-probabilities of a prompt.

@@ -16,7 +16,6 @@ import numpy as np
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm.encoding import EncodedPair, PairEncoder
 from trlm_retrieval.lm.likelihood import Likelihood, Progress
-from trlm_retrieval.lm.states import PassageStates
 from trlm_retrieval.lm.template import DIRECTIONS, Template, resolve_direction
 from trlm_retrieval.lm.undertrained import MANY
 from trlm_retrieval.models.loading import Orders
@@ -41,8 +40,6 @@ class PairScorer(ABC):
 
     first_stage_weight: float | None = None
     """What suits the model where its ranking is combined with that of a first stage, if known."""
-    supports_states: bool = False
-    """Whether passage states are of use."""
     fingerprint: str
     """Tells the model from others, so that no other's passage states are taken for its own."""
 
@@ -104,7 +101,11 @@ class PairScorer(ABC):
         direction: "Direction | str | None" = None,
         max_passage_tokens: int | None = None,
     ) -> list[EncodedPair]:
-        """Token ids of (query, passage) pairs as the model reads them."""
+        """Token ids of (query, passage) pairs as the model reads them.
+
+        :raises ModelError: if the model does not fit the direction.
+        :raises ValueError: if a query leaves no room for a passage.
+        """
         return self.encoder.encode(pairs, self.template(direction), max_passage_tokens)
 
     def score(
@@ -114,7 +115,6 @@ class PairScorer(ABC):
         *,
         prior: bool = False,
         max_passage_tokens: int | None = None,
-        states: PassageStates | None = None,
         progress: Progress | None = None,
     ) -> list[Likelihood]:
         """Likelihoods of (query, passage) pairs, in input order.
@@ -125,17 +125,26 @@ class PairScorer(ABC):
         :param prior: also score each target with nothing in the context, for gains.
         :param max_passage_tokens: cut passages to this many tokens; by default only the model's
             context limits them. The beginning is kept, and what is cut is counted.
-        :param states: keep the contexts' states there and reuse them; ignored by models for which
-            :attr:`supports_states` is false.
         :param progress: called with the number of pairs just finished.
         :raises ModelError: if the model does not fit the direction.
         :raises ValueError: if a query leaves no room for a passage.
         """
+        encoded = self.encode(pairs, direction, max_passage_tokens)
+        return self.score_encoded(encoded, direction, prior=prior, progress=progress)
+
+    def score_encoded(
+        self,
+        encoded: Sequence[EncodedPair],
+        direction: "Direction | str | None" = None,
+        *,
+        prior: bool = False,
+        progress: Progress | None = None,
+    ) -> list[Likelihood]:
+        """As :meth:`score`, for pairs that :meth:`encode` encoded with the same direction."""
         template = self.template(direction)
-        encoded = self.encoder.encode(pairs, template, max_passage_tokens)
         self._warn(encoded)
         unique = list(dict.fromkeys((pair.context, pair.target) for pair in encoded))
-        found = self.log_probs(unique, states, progress)
+        found = self.log_probs(unique, progress)
         if progress and len(unique) < len(encoded):
             progress(len(encoded) - len(unique))
         by_pair = dict(zip(unique, found, strict=True))
@@ -154,7 +163,6 @@ class PairScorer(ABC):
     def log_probs(
         self,
         sequences: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
-        states: PassageStates | None = None,
         progress: Progress | None = None,
     ) -> list[np.ndarray]:
         """Log-probabilities of each target token after its context, in nats.
@@ -204,7 +212,6 @@ class PairScorer(ABC):
             log_probs[::step],
             pair.cut_tokens,
             None if prior is None else prior[::step],
-            pair.undertrained,
         )
 
     def _priors(

@@ -26,7 +26,7 @@ from trlm_retrieval.lm.template import Template
 if TYPE_CHECKING:
     from trlm_retrieval.lm.model import TimeReversedLM
 
-FORMAT = 1
+FORMAT = 2
 
 _REMEDY = "make the states again with `trlm index --states`"
 ENTRY = np.dtype(
@@ -70,7 +70,7 @@ class StateFolder:
                     f"{folder} holds states for another {name.replace('_', ' ')} "
                     f"({_short(manifest[name])} instead of {_short(expected)}): {_REMEDY}"
                 )
-        self.form = StateFormat(manifest["precision"], manifest["keep"])
+        self.form = StateFormat(manifest["precision"])
         entries = _read_entries(folder, manifest)
         self._entries = {bytes(entry["key"]): position for position, entry in enumerate(entries)}
         self._table = entries
@@ -190,7 +190,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
                 f"{_REMEDY}"
             )
         needed = {"states", "bytes", "entries_crc32", "layers", "heads", "width", "dtype", "model"}
-        missing = (needed | {"template", "max_passage_tokens", "precision", "keep"}) - set(manifest)
+        missing = (needed | {"template", "max_passage_tokens", "precision"}) - set(manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise StatesError(f"{path} is damaged ({error}): {_REMEDY}") from error
     if missing:

@@ -74,8 +74,8 @@ def plan_states(
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     dtype = form.dtype(lm.model.dtype)
     a_head = width * dtype.itemsize + (torch.float16.itemsize if dtype == torch.int8 else 0)
-    kept = sum(form.kept(len(context) - 1) for context in contexts)
-    size = kept * config.num_hidden_layers * 2 * lm.network.key_value_heads * a_head
+    tokens = sum(len(context) - 1 for context in contexts)
+    size = tokens * config.num_hidden_layers * 2 * lm.network.key_value_heads * a_head
     return StatesPlan(template, max_passage_tokens, form, contexts, size)
 
 
@@ -116,7 +116,7 @@ def _check_room(folder: Path, plan: StatesPlan) -> None:
     if plan.bytes > free:
         raise StatesError(
             f"{folder} needs {plan.bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB left: "
-            "choose int8 or a smaller share of positions, or another disk"
+            "choose int8, or another disk"
         )
 
 

@@ -79,7 +79,9 @@ class Worker:
 
             torch.set_num_threads(threads)
         self.job = job
-        self.lm = TimeReversedLM.from_pretrained(job.model, device=job.device, dtype=job.dtype)
+        self.lm = TimeReversedLM.from_pretrained(
+            job.model, device=job.device, dtype=job.dtype, states_megabytes=0
+        )
         self.template = self.lm.template(job.direction)
 
     def settings(self) -> dict[str, Any]:

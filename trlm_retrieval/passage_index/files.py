@@ -9,7 +9,6 @@ killed at any moment it leaves the earlier index or none, and the folder it was 
 removed by the next writer.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -20,9 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from trlm_retrieval.errors import PassageIndexError
+from trlm_retrieval.files import only_writer, sha256, write_json
 
 FORMAT = 1
 REMEDY = "Build the index again with `trlm index`."
@@ -50,14 +48,12 @@ def write_lock(folder: Path) -> Iterator[None]:
             f"{folder} holds files that belong to no index: choose an empty or a new folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / _LOCK, timeout=0):
-            _clean(folder)
-            yield
-    except Timeout as error:
-        raise PassageIndexError(
-            f"another process is writing the index at {folder}: wait until it is done"
-        ) from error
+    busy = PassageIndexError(
+        f"another process is writing the index at {folder}: wait until it is done"
+    )
+    with only_writer(folder / _LOCK, busy):
+        _clean(folder)
+        yield
 
 
 @contextmanager
@@ -79,13 +75,13 @@ def commit(data: Path, manifest: dict[str, Any]) -> None:
     :param manifest: what to record besides the files.
     """
     files = {
-        path.relative_to(data).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.relative_to(data).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(data.rglob("*"))
         if path.is_file()
     }
     complete = {"format": FORMAT, "data": data.name, **manifest, "files": files}
-    temporary = data / _MANIFEST
-    temporary.write_text(json.dumps(complete, indent=2), encoding="utf-8")
+    temporary = data / _MANIFEST  # inside, so that it goes with the folder if this is killed
+    write_json(temporary, complete)
     os.replace(temporary, data.parent / _MANIFEST)
 
 
@@ -131,7 +127,7 @@ def verify(folder: Path, manifest: dict[str, Any]) -> Path:
             raise PassageIndexError(
                 f"{path} has {size} bytes instead of {expected['bytes']}. {REMEDY}"
             )
-        if _sha256(path) != expected["sha256"]:
+        if sha256(path) != expected["sha256"]:
             raise PassageIndexError(
                 f"{path} is damaged: its SHA-256 is not the one recorded. {REMEDY}"
             )
@@ -165,11 +161,3 @@ def _clean(folder: Path) -> None:
     for path in folder.glob("data-*"):
         if path.name != current:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

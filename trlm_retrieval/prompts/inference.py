@@ -14,7 +14,7 @@ the correction by the prior is the noisy-channel rule.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trlm_retrieval.lm import PassageStates, TimeReversedLM
+from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.generation import Sampling, generate_queries, question_template
 from trlm_retrieval.lm.likelihood import Progress
 
@@ -58,7 +58,6 @@ def rank_prompts(
         question_template(lm),
         prior=True,
         max_passage_tokens=max_output_tokens,
-        states=PassageStates(),
         progress=progress,
     )
     candidates = []

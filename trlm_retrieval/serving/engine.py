@@ -39,7 +39,7 @@ loading_for: "ContextVar[Engine]" = ContextVar("loading_for")
 
 
 class Engine:
-    """The pipelines with one model and one store of passage states between them.
+    """The pipelines with one model between them, which keeps the states of passages.
 
     :param on_change: see :class:`~trlm_retrieval.serving.gate.Gate`.
     :raises PassageIndexError: if there is no index, or it is damaged.
@@ -57,18 +57,16 @@ class Engine:
             for name in ("retrieval", "cited_rag")
         }
         ranker = plans["retrieval"]["components"]["ranker"]["init_parameters"]
-        ranker["states_megabytes"] = settings.states_megabytes
         self.model: str = ranker["model"]
-        lm = TimeReversedLM.from_pretrained(self.model)
+        lm = TimeReversedLM.from_pretrained(self.model, states_megabytes=settings.states_megabytes)
         self.retrieval, self.cited_rag = (Pipeline.from_dict(plan) for plan in plans.values())
         self.rerank_ranker = TRLMRanker(self.model, first_stage_weight=0.0)
-        main: Any = self.retrieval.get_component("ranker")
-        others: list[Any] = [self.cited_rag.get_component(name) for name in ("ranker", "citations")]
-        for component in [main, self.rerank_ranker, *others]:
+        held: list[Any] = [self.retrieval.get_component("ranker"), self.rerank_ranker]
+        held += [self.cited_rag.get_component(name) for name in ("ranker", "citations")]
+        for component in held:
             if component.model == self.model:
                 component.model = lm
                 component.warm_up()
-                component._states = main._states  # one bound on memory for all of them
         self.retrieval.warm_up()  # cited_rag's generator is loaded by the first who asks it
         self.gate = Gate(settings.workers, settings.queue, settings.timeout, on_change)
 
