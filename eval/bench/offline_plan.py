@@ -1,7 +1,7 @@
 """What a large offline run would take: the arithmetic, with every assumed number an option.
 
-    python -m trlm_retrieval.eval.bench.offline_plan
-    python -m trlm_retrieval.eval.bench.offline_plan --pairs 1e7 --utilisation 0.3
+python -m trlm_retrieval.eval.bench.offline_plan
+python -m trlm_retrieval.eval.bench.offline_plan --pairs 1e7 --utilisation 0.3
 """
 
 import argparse
