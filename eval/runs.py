@@ -48,7 +48,9 @@ def write_run(path: Path, run: Run, tag: str) -> None:
     for query, scores in run.items():
         last = np.float32(np.inf)
         for rank, document in enumerate(ranked(scores), start=1):
-            score, single = scores[document], np.float32(scores[document])
+            score = scores[document]
+            with np.errstate(over="ignore", under="ignore"):
+                single = np.float32(score)
             if not single < last:
                 single = np.nextafter(last, np.float32(-np.inf))
                 score = float(single)

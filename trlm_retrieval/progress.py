@@ -1,5 +1,6 @@
 """Progress bars with the time left, on standard error, and silent when nobody is watching."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
@@ -29,7 +30,7 @@ def progress_bar(
     :param enabled: False shows nothing. Neither does a standard error that is no terminal.
     :returns: a function to call with the number of steps just finished.
     """
-    console = Console(stderr=True)
+    watched = enabled and sys.stderr.isatty()  # FORCE_COLOR makes rich take a pipe for a terminal
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,7 +40,7 @@ def progress_bar(
         TimeRemainingColumn(),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not (enabled and console.is_terminal)
+        *columns, console=Console(stderr=True), transient=True, disable=not watched
     ) as bar:
         task = bar.add_task(description, total=total)
         yield lambda steps: bar.advance(task, steps)
