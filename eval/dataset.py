@@ -193,9 +193,10 @@ def _texts(table: _Table, what: str) -> Iterator[tuple[str, str, str]]:
     first: dict[str, int] = {}
     for number, row in table.rows:
         where = table.where(number)
-        key, text, title = row.get("_id"), row.get("text"), row.get("title") or ""
+        key, title = row.get("_id"), row.get("title") or ""
+        text = "" if "text" in row and row["text"] is None else row.get("text")
         if not isinstance(key, str | int) or key == "" or not isinstance(text, str):
-            raise DataError(f"{where}: needs the keys _id and text, text a string")
+            raise DataError(f"{where}: needs the keys _id and text, text a string or null")
         if not isinstance(title, str):
             raise DataError(f"{where}: title must be a string, found {type(title).__name__}")
         key = str(key)

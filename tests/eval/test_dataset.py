@@ -46,7 +46,8 @@ def test_oddities_are_counted_and_told(beir):
         ("corpus.jsonl", "{broken", r"corpus\.jsonl, line 5"),
         ("corpus.jsonl", '{"_id": "d7"}', "needs the keys _id and text"),
         ("corpus.jsonl", '{"_id": "d7", "text": 5}', r"corpus\.jsonl, line 5"),
-        ("queries.jsonl", '{"_id": "q7", "text": null}', r"queries\.jsonl, line 4"),
+        ("queries.jsonl", '{"_id": "q7", "text": 7}', r"queries\.jsonl, line 4"),
+        ("queries.jsonl", '{"_id": "q7"}', r"queries\.jsonl, line 4"),
         (
             "corpus.jsonl",
             '{"_id": "d1", "text": "x"}',
@@ -76,6 +77,19 @@ def test_malformed_lines_are_errors(beir, file, line, message):
         out.write(line + "\n")
     with pytest.raises(DataError, match=message):
         load_dataset(str(beir))
+
+
+def test_a_null_is_no_text_and_fails_nothing_else(beir):
+    before = len(load_dataset(str(beir)).documents)
+    for row in ({"title": "Only a title"}, {"title": None}, {}):
+        number = sum(1 for _ in (beir / "corpus.jsonl").open())
+        append(beir / "corpus.jsonl", json.dumps({"_id": f"n{number}", "text": None} | row))
+    append(beir / "queries.jsonl", json.dumps({"_id": "q4", "text": None}))
+    append(beir / "qrels" / "test.tsv", "q4\td1\t1")
+    dataset = load_dataset(str(beir))
+    assert [document.content for document in dataset.documents[before:]] == ["Only a title"]
+    assert "q4" not in dataset.queries
+    assert any("3 documents have no text; 1 of them" in told for told in dataset.warnings)
 
 
 def test_a_judged_query_without_text_is_left_out(beir):

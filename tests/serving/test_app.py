@@ -163,6 +163,18 @@ def test_null_is_as_if_left_out(client, path, body, optional):
     assert given | {"id": 0, "result": 0} == left_out | {"id": 0, "result": 0}
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
+def test_monitors_that_ask_with_head_are_answered(client, path):
+    head, get = client.head(path), client.get(path)
+    assert head.status_code == get.status_code == 200 and head.content == b""
+
+
+@pytest.mark.parametrize(("top_n", "given"), [(1, 1), (2, 2), (50, 2)])
+def test_more_may_be_asked_for_than_there_is(client, top_n, given):
+    body = {"query": "with", "documents": ["The with statement", "A generator"], "top_n": top_n}
+    assert len(client.post("/v1/rerank", json=body).json()["results"]) == given
+
+
 def test_the_limits_on_documents_and_bytes(client):
     most = client.post("/v1/rerank", json={"query": "x", "documents": ["a"] * 5})
     assert most.status_code == 200
