@@ -125,7 +125,7 @@ def test_bad_input_is_named(client, path, body, named):
 
 
 def test_blank_documents_come_last_and_are_counted(client):
-    texts = [" ", "The with statement", {"text": None}, {"title": "A generator", "text": ""}, "\n"]
+    texts = [" ", "The with statement", {"text": None}, {"title": "A generator", "text": ""}, None]
     body = {"query": "with statement", "documents": texts}
     answer = client.post("/v1/rerank", json=body)
     assert answer.status_code == 200

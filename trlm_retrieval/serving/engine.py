@@ -100,7 +100,7 @@ class Engine:
         )
 
     async def rerank(
-        self, query: str, documents: Sequence[str | RerankDocument], top_n: int | None
+        self, query: str, documents: Sequence[str | RerankDocument | None], top_n: int | None
     ) -> RerankResult:
         """The documents, best first, by their positions; blank ones come last, with a warning."""
         most = self.settings.max_documents
@@ -108,7 +108,7 @@ class Engine:
             raise HTTPException(
                 413, f"documents holds {len(documents)} entries, the server takes {most}; send less"
             )
-        texts = [one if isinstance(one, str) else one.content for one in documents]
+        texts = [one.content if isinstance(one, RerankDocument) else one or "" for one in documents]
         blank = [number for number, text in enumerate(texts) if not text.strip()]
         candidates = [
             Document(id=str(number), content=text)

@@ -33,8 +33,8 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
         if request.return_documents:
             for hit in found.results:
                 document = request.documents[hit.index]
-                if isinstance(document, str):
-                    document = RerankDocument(text=document)
+                if not isinstance(document, RerankDocument):
+                    document = RerankDocument(text=document or "")
                 hit.document = document
         return found
 

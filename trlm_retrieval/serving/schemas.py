@@ -124,7 +124,8 @@ class RerankDocument(BaseModel):
 
 
 Documents = Annotated[
-    list[str | RerankDocument], Field(min_length=1, description="Texts, or objects with `text`.")
+    list[str | RerankDocument | None],
+    Field(min_length=1, description="Texts, or objects with `text`; null is a blank one."),
 ]
 
 
