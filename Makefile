@@ -21,7 +21,7 @@ demo: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/lint && mkdir -p build/lint/trlm_retrieval
+	rm -rf build/lint/trlm_retrieval && mkdir -p build/lint/trlm_retrieval
 	ln -s $(addprefix $(CURDIR)/,$(wildcard trlm_retrieval/*) eval index_data pipelines) build/lint/trlm_retrieval
 	cd build/lint && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml
 	cd build/lint && $(CURDIR)/$(BIN)/lint-imports $(CURDIR)/pyproject.toml
