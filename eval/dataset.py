@@ -8,9 +8,18 @@ from typing import Any, NamedTuple
 from haystack import Document
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.files import read_json_lines
+from trlm_retrieval.files import COMPRESSED, read_json_lines
+from trlm_retrieval.passage_index.documents import passage_text
 
-Qrels = dict[str, dict[str, int]]
+from .judgements import (
+    ENDINGS,
+    Contradictions,
+    Judgement,
+    Qrels,
+    gather,
+    read_judgements,
+    whole_grade,
+)
 
 DEMO = "demo"
 
@@ -44,12 +53,24 @@ class _Table(NamedTuple):
         return f"{self.source}, {self.unit} {number}"
 
 
-def load_dataset(data: str, split: str = "test") -> RetrievalDataset:
+class _Judged(NamedTuple):
+    """Judgements of a file or of a table of the hub, and how to name one of them."""
+
+    source: str
+    unit: str
+    rows: Iterable[Judgement]
+
+
+def load_dataset(
+    data: str, split: str = "test", *, judgements: Contradictions = "strict"
+) -> RetrievalDataset:
     """Load a collection.
 
-    :param data: a BEIR folder (``corpus.jsonl``, ``queries.jsonl``, ``qrels/SPLIT.tsv``), the hub
-        id of one, or ``demo``.
+    :param data: a BEIR folder (``corpus.jsonl``, ``queries.jsonl``, ``qrels/SPLIT.tsv``, each of
+        them compressed or not), the hub id of one, or ``demo``.
     :param split: which judgements; the demo has only one.
+    :param judgements: what is done about a document with two grades for one query: ``strict``
+        raises, ``highest`` takes the higher grade.
     :raises DataError: if files are missing, a line is malformed or stands twice (named with its
         number), or nothing is left to evaluate.
     """
@@ -57,10 +78,10 @@ def load_dataset(data: str, split: str = "test") -> RetrievalDataset:
         return _demo()
     folder = Path(data)
     if folder.is_dir():
-        return _assemble(folder.resolve().name, *_from_folder(folder, split))
+        return _assemble(folder.resolve().name, *_from_folder(folder, split), judgements)
     # Beside a folder that is there it is a mistyped path, which no hub needs to be asked about.
     if data.count("/") == 1 and not data.startswith((".", "/")) and not folder.parent.is_dir():
-        return _assemble(data, *_from_hub(data, split))
+        return _assemble(data, *_from_hub(data, split), judgements)
     raise DataError(f"--data {data}: no such folder; give a BEIR folder, a hub id, or 'demo'")
 
 
@@ -82,43 +103,35 @@ def _demo() -> RetrievalDataset:
     return _checked(DEMO, documents, demo_queries(), qrels, warnings if missing else [])
 
 
-def _from_folder(folder: Path, split: str) -> tuple[_Table, _Table, _Table]:
-    texts = [folder / "corpus.jsonl", folder / "queries.jsonl"]
+def _from_folder(folder: Path, split: str) -> tuple[_Table, _Table, _Judged]:
+    texts = [_one_of(folder, [name]) for name in ("corpus.jsonl", "queries.jsonl")]
     for path in texts:
         if not path.is_file():
             raise DataError(f"{path} does not exist; {_LAYOUT}")
-    qrels = folder / "qrels" / f"{split}.tsv"
+    qrels = _one_of(folder / "qrels", [f"{split}{ending}" for ending in ENDINGS])
     if not qrels.is_file():
-        there = sorted(file.stem for file in qrels.parent.glob("*.tsv"))
+        there = sorted(
+            file.name.partition(".")[0]
+            for file in qrels.parent.glob("*")
+            if file.name.removesuffix(file.suffix if file.suffix in COMPRESSED else "").endswith(
+                ENDINGS
+            )
+        )
         raise DataError(
             f"{qrels} does not exist; "
             + (f"--split can be {', '.join(there)}" if there else _LAYOUT)
         )
     corpus, queries = (_Table(str(path), "line", read_json_lines(path)) for path in texts)
-    return corpus, queries, _Table(str(qrels), "line", _read_judgements(qrels))
+    return corpus, queries, _Judged(str(qrels), "line", read_judgements(qrels))
 
 
-def _read_judgements(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows of a file of judgements, with or without a header; blank lines are passed over.
-
-    :raises DataError: if a line is malformed; named with its number.
-    """
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                cells = line.decode("utf-8-sig").rstrip("\r\n").split("\t")
-                if cells == [""] or (number == 1 and cells[0] == "query-id"):
-                    continue
-                query, document, grade = cells
-                yield number, {"query-id": query, "corpus-id": document, "score": int(grade)}
-            except ValueError as error:
-                raise DataError(
-                    f"{path}, line {number}: needs query-id, corpus-id and a whole score, "
-                    "separated by tabs"
-                ) from error
+def _one_of(folder: Path, names: list[str]) -> Path:
+    """The first file that is there, compressed or not; else the first name."""
+    paths = [folder / f"{name}{ending}" for name in names for ending in ("", *COMPRESSED)]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _from_hub(name: str, split: str) -> tuple[_Table, _Table, _Table]:
+def _from_hub(name: str, split: str) -> tuple[_Table, _Table, _Judged]:
     from datasets import load_dataset as load
     from datasets.exceptions import DatasetNotFoundError
 
@@ -133,11 +146,24 @@ def _from_hub(name: str, split: str) -> tuple[_Table, _Table, _Table]:
     return (
         _Table(f"{name}, corpus", "row", enumerate(corpus, start=1)),
         _Table(f"{name}, queries", "row", enumerate(queries, start=1)),
-        _Table(f"{name}-qrels, {split}", "row", enumerate(judged, start=1)),
+        _Judged(f"{name}-qrels, {split}", "row", _hub_judgements(f"{name}-qrels, {split}", judged)),
     )
 
 
-def _assemble(name: str, corpus: _Table, queries: _Table, judged: _Table) -> RetrievalDataset:
+def _hub_judgements(source: str, rows: Iterable[dict[str, Any]]) -> Iterator[Judgement]:
+    for number, row in enumerate(rows, start=1):
+        try:
+            grade = whole_grade(row["score"])
+            yield Judgement(number, str(row["query-id"]), str(row["corpus-id"]), grade)
+        except (ValueError, KeyError) as error:
+            raise DataError(
+                f"{source}, row {number}: needs query-id, corpus-id and a whole score ({error})"
+            ) from error
+
+
+def _assemble(
+    name: str, corpus: _Table, queries: _Table, judged: _Judged, contradictions: Contradictions
+) -> RetrievalDataset:
     documents: dict[str, Document] = {}
     titled = empty = 0
     for key, text, title in _texts(corpus, "document"):
@@ -155,7 +181,8 @@ def _assemble(name: str, corpus: _Table, queries: _Table, judged: _Table) -> Ret
             f"title, {empty} have none and are left out"
         )
     texts = {key: text for key, text, _ in _texts(queries, "query")}
-    return _checked(name, documents, texts, _qrels(judged, texts), warnings)
+    qrels, oddities = gather(judged.rows, judged.source, judged.unit, texts, contradictions)
+    return _checked(name, documents, texts, qrels, warnings + oddities)
 
 
 def _texts(table: _Table, what: str) -> Iterator[tuple[str, str, str]]:
@@ -166,9 +193,10 @@ def _texts(table: _Table, what: str) -> Iterator[tuple[str, str, str]]:
     first: dict[str, int] = {}
     for number, row in table.rows:
         where = table.where(number)
-        key, text, title = row.get("_id"), row.get("text"), row.get("title") or ""
+        key, title = row.get("_id"), row.get("title") or ""
+        text = "" if "text" in row and row["text"] is None else row.get("text")
         if not isinstance(key, str | int) or key == "" or not isinstance(text, str):
-            raise DataError(f"{where}: needs the keys _id and text, text a string")
+            raise DataError(f"{where}: needs the keys _id and text, text a string or null")
         if not isinstance(title, str):
             raise DataError(f"{where}: title must be a string, found {type(title).__name__}")
         key = str(key)
@@ -178,29 +206,6 @@ def _texts(table: _Table, what: str) -> Iterator[tuple[str, str, str]]:
             )
         first[key] = number
         yield key, text, title
-
-
-def _qrels(table: _Table, queries: dict[str, str]) -> Qrels:
-    """The judgements.
-
-    :raises DataError: if a row judges what was judged before, or names a query that is not there.
-    """
-    first: dict[tuple[str, str], int] = {}
-    qrels: Qrels = {}
-    for number, row in table.rows:
-        query, document = str(row["query-id"]), str(row["corpus-id"])
-        if query not in queries:
-            raise DataError(
-                f"{table.where(number)}: judges query {query!r}, which is not among the queries"
-            )
-        if (query, document) in first:
-            raise DataError(
-                f"{table.where(number)}: query {query!r} and document {document!r} were judged "
-                f"already in {table.unit} {first[query, document]}"
-            )
-        first[query, document] = number
-        qrels.setdefault(query, {})[document] = int(row["score"])
-    return qrels
 
 
 def _checked(
@@ -217,7 +222,7 @@ def _checked(
     if not documents:
         raise DataError(f"{name}: the corpus holds no document with text")
     if not qrels:
-        raise DataError(f"{name}: the judgements hold no line")
+        raise DataError(f"{name}: no judgement is for one of the queries")
     warnings = list(warnings)
     bare = sum(query not in qrels for query in texts)
     if bare:
@@ -244,3 +249,22 @@ def _checked(
         warnings.append(f"{lost} queries have no relevant document in the corpus and count 0")
     queries = {query: texts[query] for query in kept}
     return RetrievalDataset(name, list(documents.values()), queries, kept, warnings)
+
+
+def own_documents(dataset: RetrievalDataset) -> frozenset[str]:
+    """Ids of queries that stand in the corpus as a document with the same id and text.
+
+    Such a document (ArguAna has them) is the query itself and no result. Equal ids alone mean
+    nothing: many collections number queries and documents alike.
+    """
+    return frozenset(
+        document.id
+        for document in dataset.documents
+        if document.id in dataset.queries
+        and _bare(dataset.queries[document.id])
+        in {_bare(document.content or ""), _bare(passage_text(document))}
+    )
+
+
+def _bare(text: str) -> str:
+    return " ".join(text.split())

@@ -7,8 +7,8 @@ import ir_measures
 import numpy as np
 from ir_measures import AP, RR, P, R, nDCG
 
-from .dataset import Qrels
-from .runs import Run
+from .judgements import Qrels
+from .runs import Run, ranked
 
 MAIN_MEASURE = "nDCG@10"
 RECALL_DEPTH = 100
@@ -29,26 +29,46 @@ class Estimate:
     high: float
 
 
-def measures(depth: int = RECALL_DEPTH) -> tuple[ir_measures.measures.Measure, ...]:
+def measures(
+    depth: int = RECALL_DEPTH, relevance_level: int = 1
+) -> tuple[ir_measures.measures.Measure, ...]:
     """What is measured of runs that hold ``depth`` documents a query.
 
     Recall is taken at 100, or at the end of the runs where that comes first.
+
+    :param relevance_level: the grade from which a document counts as relevant, as ``trec_eval -l``;
+        nDCG takes the grades as they are.
     """
-    return nDCG @ 10, RR @ 10, AP, R @ min(depth, RECALL_DEPTH), P @ 5
+    cut = min(depth, RECALL_DEPTH)
+    if relevance_level == 1:
+        return nDCG @ 10, RR @ 10, AP, R @ cut, P @ 5
+    level = {"rel": relevance_level}
+    return nDCG @ 10, RR(**level) @ 10, AP(**level), R(**level) @ cut, P(**level) @ 5
 
 
-def per_query(run: Run, qrels: Qrels, depth: int = RECALL_DEPTH) -> PerQuery:
+def per_query(
+    run: Run, qrels: Qrels, depth: int = RECALL_DEPTH, *, relevance_level: int = 1
+) -> PerQuery:
     """Each measure of each judged query; a query without results counts 0.
 
     :param depth: documents a query that the run was cut to.
+    :param relevance_level: see :func:`measures`.
     """
-    return values_of(measures(depth), run, qrels)
+    return values_of(measures(depth, relevance_level), run, qrels)
 
 
 def values_of(wanted: Sequence[ir_measures.measures.Measure], run: Run, qrels: Qrels) -> PerQuery:
-    """These measures of each judged query; a query without results counts 0."""
+    """These measures of each judged query; a query without results counts 0.
+
+    All measures see one order, that of :func:`~trlm_retrieval.eval.runs.ranked`: the libraries
+    behind them break ties each in its own way, so they are given ranks in place of scores.
+    """
     values: PerQuery = {str(measure): dict.fromkeys(qrels, 0.0) for measure in wanted}
-    judged = {query: scores for query, scores in run.items() if query in qrels and scores}
+    judged = {
+        query: {document: -float(rank) for rank, document in enumerate(ranked(scores))}
+        for query, scores in run.items()
+        if query in qrels and scores
+    }
     for metric in ir_measures.iter_calc(list(wanted), qrels, judged):
         values[str(metric.measure)][metric.query_id] = metric.value
     return values

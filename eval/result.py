@@ -5,7 +5,6 @@ A task computes, for each system, each measure of each of its units (queries, cl
 made from the result alone.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.files import write_text
+from trlm_retrieval.files import write_json
 
 from .measures import Estimate, PerQuery, estimate, holm, paired_test
 
@@ -55,7 +54,7 @@ class Result:
 
     def write_json(self, path: Path) -> None:
         """Write everything but the report."""
-        write_text(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        write_json(path, asdict(self))
 
 
 def known(methods: Sequence[str], there: Mapping[str, object]) -> Sequence[str]:

@@ -19,7 +19,10 @@ T = TypeVar("T")
 
 
 def watched() -> bool:
-    """Whether a person sees standard error: a pipe and a file get no bars, coloured or not."""
+    """Whether a person sees standard error: a pipe and a file get no bars, coloured or not.
+
+    FORCE_COLOR makes rich take a pipe for a terminal, so rich is not asked.
+    """
     return sys.stderr.isatty()
 
 
@@ -35,7 +38,6 @@ def progress_bar(
     :param enabled: False shows nothing. Neither does a standard error that is no terminal.
     :returns: a function to call with the number of steps just finished.
     """
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -45,7 +47,10 @@ def progress_bar(
         TimeRemainingColumn(),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not (enabled and watched())
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not (enabled and watched()),
     ) as bar:
         task = bar.add_task(description, total=total)
         yield lambda steps: bar.advance(task, steps)

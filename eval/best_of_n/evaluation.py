@@ -30,6 +30,7 @@ from trlm_retrieval.text.tokens import count_tokens
 
 from ..measures import PerQuery
 from ..result import Result, known, run_methods, summarise
+from ..sampling import draw
 from ..score_cache import Score, ScoreCache
 
 SIZES = (2, 4, 8, 16)
@@ -104,13 +105,6 @@ def load_prompts(path: Path) -> list[Prompt]:
     if not prompts:
         raise DataError(f"{path} holds no prompt")
     return prompts
-
-
-def draw_prompts(prompts: list[Prompt], number: int | None) -> list[Prompt]:
-    """So many of the prompts, by a fixed seed; all where there are no more, or for None."""
-    if number is None or number >= len(prompts):
-        return prompts
-    return random.Random(0).sample(prompts, number)
 
 
 def by_score(prompt: Prompt, scores: Sequence[float]) -> Pick:
@@ -219,7 +213,7 @@ def evaluate_best_of_n(
     :raises DataError: if a method is unknown or the file is malformed.
     """
     methods = known(methods or list(METHODS), METHODS)
-    loaded = draw_prompts(load_prompts(path), prompts)
+    loaded = draw(load_prompts(path), prompts)
     scorer = Scorer(
         lm,
         ScoreCache(cache_folder / "scores.sqlite"),

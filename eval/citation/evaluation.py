@@ -52,7 +52,7 @@ def evaluate_citation(
         return evaluate_within(path, scorer, model, methods, answers)
     methods = known(methods or DEFAULT_METHODS, METHODS)
     claims, warnings = load_claims(path)
-    kept = draw(list(dict.fromkeys(claim.group for claim in claims)), answers)
+    kept = set(draw(sorted({claim.group for claim in claims}), answers))
     claims = [claim for claim in claims if claim.group in kept]
     found, seconds = run_methods(
         methods, lambda name: measure(claims, METHODS[name](claims, scorer))

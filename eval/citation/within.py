@@ -107,7 +107,7 @@ def evaluate_within(
     left_out = len(loaded) - len(answers)
     if left_out:
         warnings.append(f"{left_out} answers have no selected sentence and are left out")
-    kept = draw([one.id for one in answers], number)
+    kept = set(draw(sorted(one.id for one in answers), number))
     answers = [one for one in answers if one.id in kept]
     found, seconds = run_methods(
         methods, lambda name: measure(answers, METHODS[name](answers, scorer))

@@ -9,6 +9,7 @@ from trlm_retrieval.passage_index.documents import passage_text
 
 from ..measures import MAIN_MEASURE
 from ..report import differences, write_report
+from ..runs import ranked
 from .evaluation import RetrievalEvaluation
 
 _SHOWN_QUERIES = 10
@@ -98,8 +99,7 @@ def _queries(evaluation: RetrievalEvaluation, system: str, lm: TimeReversedLM | 
 
 
 def _ranking(evaluation: RetrievalEvaluation, name: str, query: str) -> list[str]:
-    scores = evaluation.runs[name].get(query, {})
-    return sorted(scores, key=lambda document: scores[document], reverse=True)
+    return ranked(evaluation.runs[name].get(query, {}))
 
 
 def _query(

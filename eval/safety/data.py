@@ -7,7 +7,6 @@ each with ``.xz`` or without. Ordinary questions and answers come from a file of
 """
 
 import hashlib
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -120,18 +119,6 @@ def split(questions: Iterable[str]) -> dict[str, bool]:
             held_out[question] = _is_held_out(question)
             behaviours.append((question, SequenceMatcher(None, "", question)))
     return held_out
-
-
-def draw(exchanges: Sequence[Exchange], number: int | None, seed: int = 0) -> list[Exchange]:
-    """So many of the exchanges, as evenly over their kinds as can be; all of them for None."""
-    generator = random.Random(seed)
-    kinds: dict[str, list[Exchange]] = {}
-    for exchange in exchanges:
-        kinds.setdefault(exchange.kind, []).append(exchange)
-    shuffled = [generator.sample(kinds[kind], len(kinds[kind])) for kind in sorted(kinds)]
-    longest = max(map(len, shuffled), default=0)
-    even = [kind[rank] for rank in range(longest) for kind in shuffled if rank < len(kind)]
-    return even[:number]
 
 
 def _is_held_out(question: str) -> bool:

@@ -38,7 +38,8 @@ from trlm_retrieval.progress import progress_bar
 from ..measures import PerQuery
 from ..query_cache import QueryCache
 from ..result import Result, summarise
-from .data import Exchange, draw, load_exchanges
+from ..sampling import draw_evenly
+from .data import Exchange, load_exchanges
 
 _PARTS = {
     "prompt": ("prompt",),
@@ -126,11 +127,15 @@ def drawn(
     :raises DataError: if there are none of a kind.
     """
     part = [one for one in load_exchanges(folder, answers) if one.held_out == held_out]
-    jailbroken = draw([e for e in part if e.source == "jailbreaks" and e.unsafe], responses)
-    safe = draw([e for e in part if e.source == "xstest" and not e.unsafe], responses)
+
+    def some(exchanges: list[Exchange]) -> list[Exchange]:
+        return draw_evenly(exchanges, responses, lambda exchange: exchange.kind)
+
+    jailbroken = some([e for e in part if e.source == "jailbreaks" and e.unsafe])
+    safe = some([e for e in part if e.source == "xstest" and not e.unsafe])
     if not jailbroken or not safe:
         raise DataError(f"{folder} holds no jailbroken response, or none to a safe prompt")
-    return jailbroken, safe + draw([e for e in part if e.source == "answers"], responses)
+    return jailbroken, safe + some([e for e in part if e.source == "answers"])
 
 
 def score(

@@ -46,7 +46,8 @@ def test_oddities_are_counted_and_told(beir):
         ("corpus.jsonl", "{broken", r"corpus\.jsonl, line 5"),
         ("corpus.jsonl", '{"_id": "d7"}', "needs the keys _id and text"),
         ("corpus.jsonl", '{"_id": "d7", "text": 5}', r"corpus\.jsonl, line 5"),
-        ("queries.jsonl", '{"_id": "q7", "text": null}', r"queries\.jsonl, line 4"),
+        ("queries.jsonl", '{"_id": "q7", "text": 7}', r"queries\.jsonl, line 4"),
+        ("queries.jsonl", '{"_id": "q7"}', r"queries\.jsonl, line 4"),
         (
             "corpus.jsonl",
             '{"_id": "d1", "text": "x"}',
@@ -65,8 +66,10 @@ def test_oddities_are_counted_and_told(beir):
         ("qrels/test.tsv", "q1\tcaf\xe9\t1", r"test\.tsv, line 7"),
         ("qrels/test.tsv", "q1\td2", r"test\.tsv, line 7"),
         ("qrels/test.tsv", "q1\td2\thigh", r"test\.tsv, line 7"),
-        ("qrels/test.tsv", "q1\td1\t1", r"test\.tsv, line 7: .*judged already in line 2"),
-        ("qrels/test.tsv", "q7\td1\t1", r"test\.tsv, line 7: judges query 'q7'"),
+        ("qrels/test.tsv", "q1\td2\t1.5", r"test\.tsv, line 7.*not a whole number"),
+        ("qrels/test.tsv", "q1\td2\tnan", r"test\.tsv, line 7"),
+        ("qrels/test.tsv", "q1\t\t1", r"test\.tsv, line 7.*an id is empty"),
+        ("qrels/test.tsv", "q1\td1\t1", r"line 7: .* the grade 1 .*, and line 2 gives it 2"),
     ],
 )
 def test_malformed_lines_are_errors(beir, file, line, message):
@@ -74,6 +77,19 @@ def test_malformed_lines_are_errors(beir, file, line, message):
         out.write(line + "\n")
     with pytest.raises(DataError, match=message):
         load_dataset(str(beir))
+
+
+def test_a_null_is_no_text_and_fails_nothing_else(beir):
+    before = len(load_dataset(str(beir)).documents)
+    for row in ({"title": "Only a title"}, {"title": None}, {}):
+        number = sum(1 for _ in (beir / "corpus.jsonl").open())
+        append(beir / "corpus.jsonl", json.dumps({"_id": f"n{number}", "text": None} | row))
+    append(beir / "queries.jsonl", json.dumps({"_id": "q4", "text": None}))
+    append(beir / "qrels" / "test.tsv", "q4\td1\t1")
+    dataset = load_dataset(str(beir))
+    assert [document.content for document in dataset.documents[before:]] == ["Only a title"]
+    assert "q4" not in dataset.queries
+    assert any("3 documents have no text; 1 of them" in told for told in dataset.warnings)
 
 
 def test_a_judged_query_without_text_is_left_out(beir):
@@ -176,7 +192,7 @@ def test_a_hub_id_that_is_unknown_and_a_path_that_looks_like_one(hub, tmp_path, 
 
 def test_no_relevant_document_at_all(beir):
     (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
-    with pytest.raises(DataError, match="the judgements hold no line"):
+    with pytest.raises(DataError, match="no judgement is for one of the queries"):
         load_dataset(str(beir))
     (beir / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t0\n")
     with pytest.raises(DataError, match="no query with text has a relevant document"):

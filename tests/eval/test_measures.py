@@ -8,7 +8,7 @@ from haystack.components.evaluators import DocumentNDCGEvaluator
 
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.measures import estimate, holm, measures, paired_test, per_query
-from trlm_retrieval.eval.runs import read_run, write_run
+from trlm_retrieval.eval.runs import ranked, read_run, write_run
 
 QRELS = {"q1": {"a": 2, "b": 1}, "q2": {"c": 1}, "q3": {"d": 1}}
 RUN = {"q1": {"b": 3.0, "x": 2.0, "a": 1.0}, "q2": {"c": 5.0}}
@@ -104,3 +104,50 @@ def test_ids_that_a_run_file_cannot_hold(tmp_path):
 def test_a_missing_run(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_run(tmp_path / "none.trec")
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+@pytest.mark.parametrize("names", ["abc", "cba", "bca"])
+def test_equal_scores_have_one_order_in_all_measures(place, names):
+    """The order in which they were found, whatever the documents are called."""
+    run = {"q": dict.fromkeys(names, 1.0)}
+    found = per_query(run, {"q": {names[place - 1]: 1}})
+    assert found["RR@10"]["q"] == found["AP"]["q"] == pytest.approx(1 / place)
+    assert found["nDCG@10"]["q"] == pytest.approx(1 / np.log2(place + 1))
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [1.0, 1.0, 1.0],
+        [1.0, 1.0 - 1e-12, 0.5],  # equal in single precision, in which trec_eval reads
+        [0.0, 0.0, -0.0],
+        [1e300, 1e299, 0.0],
+        [3e-46, 2e-46, 0.0],
+    ],
+)
+def test_scores_of_a_run_file_fall_for_every_reader(tmp_path, scores):
+    run = {"q": dict(zip("zya", scores, strict=True))}
+    write_run(tmp_path / "x.run", run, "x")
+    written = read_run(tmp_path / "x.run")["q"]
+    singles = [float(np.float32(score)) for score in written.values()]
+    assert list(written) == ["z", "y", "a"] == ranked(written)
+    assert singles == sorted(set(singles), reverse=True)
+    qrels = {"q": {"y": 1}}
+    assert per_query({"q": written}, qrels) == per_query(run, qrels)
+
+
+def test_scores_that_fall_are_written_as_they_are(tmp_path):
+    run = {"q": {"a": 0.1 + 0.2, "b": 0.1, "c": -7.25}}
+    write_run(tmp_path / "x.run", run, "x")
+    assert read_run(tmp_path / "x.run") == run
+
+
+def test_the_relevance_level_is_that_of_trec_eval():
+    run, qrels = {"q1": {"d1": 3.0, "d2": 2.0, "d3": 1.0}}, {"q1": {"d1": 1, "d2": 1, "d3": 3}}
+    found = per_query(run, qrels, relevance_level=2)
+    assert set(found) == {"nDCG@10", "RR(rel=2)@10", "AP(rel=2)", "R(rel=2)@100", "P(rel=2)@5"}
+    assert found["AP(rel=2)"]["q1"] == found["RR(rel=2)@10"]["q1"] == pytest.approx(1 / 3)
+    assert found["P(rel=2)@5"]["q1"] == pytest.approx(1 / 5)
+    assert found["nDCG@10"] == per_query(run, qrels)["nDCG@10"]
+    assert per_query(run, qrels, relevance_level=4)["AP(rel=4)"]["q1"] == 0

@@ -114,7 +114,7 @@ def test_the_heat_map_escapes_what_it_shows(client):
         ("/v1/rerank", {"query": "x", "documents": []}, "documents"),
         ("/v1/rerank", {"query": "x", "documents": [1]}, "documents"),
         ("/v1/rerank", {"query": "x", "documents": ["a"], "top_n": 0}, "top_n"),
-        ("/v1/rerank", {"query": "x", "documents": ["a", " "]}, "document '1'"),
+        ("/v1/rerank", {"query": "x", "documents": ["a", {"body": "b"}]}, "needs text"),
         ("/v1/rerank", {"query": "a b c " * 600, "documents": ["a"]}, "query has"),
         ("/retrieval/run", {"query": "a b c " * 600}, "query has"),
     ],
@@ -122,6 +122,57 @@ def test_the_heat_map_escapes_what_it_shows(client):
 def test_bad_input_is_named(client, path, body, named):
     answer = client.post(path, json=body)
     assert answer.status_code == 422 and named in answer.text
+
+
+def test_blank_documents_come_last_and_are_counted(client):
+    texts = [" ", "The with statement", {"text": None}, {"title": "A generator", "text": ""}, None]
+    body = {"query": "with statement", "documents": texts}
+    answer = client.post("/v1/rerank", json=body)
+    assert answer.status_code == 200
+    found = answer.json()
+    assert {hit["index"] for hit in found["results"][:2]} == {1, 3}
+    assert [hit["index"] for hit in found["results"][2:]] == [0, 2, 4]
+    assert [hit["relevance_score"] for hit in found["results"][2:]] == [0, 0, 0]
+    assert found["meta"]["warnings"] == ["3 of 5 documents are blank and come last"]
+    alone = client.post("/v1/rerank", json={"query": "x", "documents": ["The with statement"]})
+    scored = client.post(
+        "/v1/rerank", json={"query": "x", "documents": ["The with statement", " "]}
+    )
+    assert scored.json()["results"][:1] == alone.json()["results"]
+    assert "meta" not in alone.json()
+    best = client.post("/v1/rerank", json=body | {"top_n": 1}).json()["results"]
+    assert best == found["results"][:1]
+    nothing = client.post("/v1/rerank", json={"query": "x", "documents": ["", " "]})
+    assert [hit["index"] for hit in nothing.json()["results"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "optional"),
+    [
+        ("/v1/rerank", {"query": "x", "documents": ["a"]}, ["top_n", "return_documents", "model"]),
+        ("/v1/rerank", {"query": "x", "documents": [{"text": "a"}]}, ["top_n"]),
+        ("/rerank/run", {"query": "x", "documents": ["a"]}, ["top_k"]),
+        ("/retrieval/run", {"query": "with"}, ["top_k", "explain"]),
+    ],
+)
+def test_null_is_as_if_left_out(client, path, body, optional):
+    with_null = client.post(path, json=body | dict.fromkeys(optional))
+    assert with_null.status_code == 200, with_null.text
+    left_out = client.post(path, json=body).json()
+    given = with_null.json()
+    assert given | {"id": 0, "result": 0} == left_out | {"id": 0, "result": 0}
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
+def test_monitors_that_ask_with_head_are_answered(client, path):
+    head, get = client.head(path), client.get(path)
+    assert head.status_code == get.status_code == 200 and head.content == b""
+
+
+@pytest.mark.parametrize(("top_n", "given"), [(1, 1), (2, 2), (50, 2)])
+def test_more_may_be_asked_for_than_there_is(client, top_n, given):
+    body = {"query": "with", "documents": ["The with statement", "A generator"], "top_n": top_n}
+    assert len(client.post("/v1/rerank", json=body).json()["results"]) == given
 
 
 def test_the_limits_on_documents_and_bytes(client):
@@ -266,11 +317,12 @@ def test_without_the_key_only_health_and_page_answer(make_client):
             assert client.get(path).status_code == 401
         for path in ("/", "/healthz", "/readyz"):
             assert client.get(path).status_code == 200
-        for wrong in ("s3cret", "Bearer s3cre", "Bearer", "Bearer  s3cret-ü", "Basic s3cret-ü"):
+        for wrong in ("s3cret", "Bearer s3cre", "Bearer", "Bearers3cret-ü", "Basic s3cret-ü"):
             given = {"authorization": wrong.encode()}
             assert client.post("/v1/rerank", json=body, headers=given).status_code == 401
-        right = {"authorization": "Bearer s3cret-ü".encode()}
-        assert client.post("/v1/rerank", json=body, headers=right).status_code == 200
+        for scheme in ("Bearer", "bearer", "BEARER", "bEaReR "):
+            right = {"authorization": f"{scheme} s3cret-ü".encode()}
+            assert client.post("/v1/rerank", json=body, headers=right).status_code == 200
 
 
 @pytest.mark.parametrize(

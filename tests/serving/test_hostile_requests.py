@@ -54,10 +54,9 @@ def test_json(client, path, body):
     query=st.text(st.characters(), min_size=1, max_size=40),
     documents=st.lists(st.text(st.characters(), max_size=40), min_size=1, max_size=5),
 )
-def test_texts_are_reranked_or_refused_as_blank(client, query, documents):
+def test_texts_are_reranked_and_a_blank_question_refused(client, query, documents):
     body = json.dumps({"query": query, "documents": documents}).encode()
-    blank = any(not text.strip() for text in [query, *documents])
-    assert post(client, "/v1/rerank", body) == (422 if blank else 200)
+    assert post(client, "/v1/rerank", body) == (200 if query.strip() else 422)
 
 
 @fuzz

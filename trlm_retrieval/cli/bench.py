@@ -84,9 +84,9 @@ def bench(
     if with_peers and not quick:
         from trlm_retrieval.eval.bench.peers import ready_peers
 
-        pairs = [passage[0] for passage in b.sample_pairs(texts, asked, 100, 1)]
-        peers, missing = ready_peers(models.exact, pairs)
-        b.compare_peers(models.exact, pairs, peers, found, 1, say)
+        compared = [queries[0] for queries in b.sample_pairs(texts, asked, 100, 1)]
+        peers, missing = ready_peers(models.exact, compared)
+        b.compare_peers(models.exact, compared, peers, found, 1, say)
         for name, reason in missing.items():
             err.print(f"{name} was not run: {reason}", style="yellow")
     _show(found)

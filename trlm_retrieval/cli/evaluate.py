@@ -1,7 +1,7 @@
 """``trlm eval``: offline evaluation, with intervals, tests, run files and a report."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.table import Table
@@ -10,6 +10,7 @@ from rich.text import Text
 from trlm_retrieval.cli._terminal import err, out, working
 
 if TYPE_CHECKING:
+    from trlm_retrieval.eval.judgements import Contradictions
     from trlm_retrieval.eval.result import Result
 
 app = typer.Typer(
@@ -48,6 +49,21 @@ def retrieval(
     data: DataOption,
     model: ModelOption = "smollm2-135m",
     split: Annotated[str, typer.Option(help="Which judgements.")] = "test",
+    judgements: Annotated[
+        str,
+        typer.Option(
+            help="Where a document has two grades for one query: `strict` stops, `highest` takes "
+            "the higher one."
+        ),
+    ] = "strict",
+    relevance_level: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Grade from which a document is relevant, for all measures but nDCG, as "
+            "`trec_eval -l`; 2 is usual for TREC DL.",
+        ),
+    ] = 1,
     top_k: Annotated[int, typer.Option(min=1, help="Candidates that the first stages find.")] = 100,
     rerank: Annotated[
         int,
@@ -106,7 +122,9 @@ def retrieval(
         from trlm_retrieval.lm import TimeReversedLM
 
         names = [name.strip() for name in systems.split(",") if name.strip()]
-        dataset = sample_queries(load_dataset(data, split), queries, seed)
+        dataset = sample_queries(
+            load_dataset(data, split, judgements=cast("Contradictions", judgements)), queries, seed
+        )
         if run_dir is not None:
             check_ids([*dataset.queries, *(document.id for document in dataset.documents)])
         run = read_run(first_stage_run) if first_stage_run else None
@@ -117,16 +135,18 @@ def retrieval(
         lm,
         model if needs_model else "no model",
         names,
-        top_k,
-        rerank,
-        max_passage_tokens,
-        cache_dir,
-        run,
-        first_stage_weight,
+        top_k=top_k,
+        rerank=rerank,
+        max_passage_tokens=max_passage_tokens,
+        cache_folder=cache_dir,
+        first_stage_run=run,
+        first_stage_weight=first_stage_weight,
+        relevance_level=relevance_level,
         show_progress=True,
     )
     evaluation.result.settings |= {
         "split": split,
+        "judgements": judgements,
         "seed": seed if queries else None,
         "dtype": dtype,
     }

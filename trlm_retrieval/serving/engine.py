@@ -23,6 +23,7 @@ from trlm_retrieval.serving.schemas import (
     Passage,
     RerankDocument,
     RerankHit,
+    RerankMeta,
     RerankResult,
     RetrievalResult,
     Sentence,
@@ -99,20 +100,23 @@ class Engine:
         )
 
     async def rerank(
-        self, query: str, documents: Sequence[str | RerankDocument], top_n: int | None
+        self, query: str, documents: Sequence[str | RerankDocument | None], top_n: int | None
     ) -> RerankResult:
-        """The documents, best first, by their positions."""
+        """The documents, best first, by their positions; blank ones come last, with a warning."""
         most = self.settings.max_documents
         if len(documents) > most:
             raise HTTPException(
                 413, f"documents holds {len(documents)} entries, the server takes {most}; send less"
             )
+        texts = [one.content if isinstance(one, RerankDocument) else one or "" for one in documents]
+        blank = [number for number, text in enumerate(texts) if not text.strip()]
         candidates = [
-            Document(id=str(number), content=one if isinstance(one, str) else one.text)
-            for number, one in enumerate(documents)
+            Document(id=str(number), content=text)
+            for number, text in enumerate(texts)
+            if text.strip()
         ]
         found = await self._run(
-            lambda: self.rerank_ranker.run(query, candidates, top_n or len(candidates))
+            lambda: self.rerank_ranker.run(query, candidates, max(1, len(candidates)))
         )
         hits = [
             RerankHit(
@@ -122,9 +126,18 @@ class Engine:
             )
             for document in found["documents"]
         ]
-        scored = found["documents"][0].meta[META_KEY]["tokens_scored"] * len(candidates)
-        usage = {"prompt_tokens": scored, "total_tokens": scored}
-        return RerankResult(id=uuid4().hex, model=self.model, results=hits, usage=usage)
+        hits += [RerankHit(index=number, relevance_score=0.0) for number in blank]
+        scored = sum(document.meta[META_KEY]["tokens_scored"] for document in found["documents"])
+        note = f"{len(blank)} of {len(texts)} documents are blank and come last"
+        if blank:
+            logger.warning("rerank: %s", note)
+        return RerankResult(
+            id=uuid4().hex,
+            model=self.model,
+            results=hits[:top_n],
+            usage={"prompt_tokens": scored, "total_tokens": scored},
+            meta=RerankMeta(warnings=[note]) if blank else None,
+        )
 
     def close(self) -> None:
         """Take no more work."""

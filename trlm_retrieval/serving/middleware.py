@@ -63,18 +63,23 @@ class RequestLog:
 
 
 class ApiKey:
-    """Answers 401 unless a request carries the key as ``Authorization: Bearer …``."""
+    """Answers 401 unless a request carries the key as ``Authorization: Bearer …``.
+
+    The scheme's case does not matter, nor do blanks behind it (RFC 9110, section 11).
+    """
 
     def __init__(self, app: ASGIApp, key: str, open_paths: Collection[str]) -> None:
         self._app = app
-        self._wanted = b"Bearer " + key.encode()
+        self._wanted = key.encode()
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and scope["path"] not in self._open_paths:
             given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._wanted):
+            scheme, _, key = given.partition(b" ")
+            right = hmac.compare_digest(key.lstrip(b" "), self._wanted)
+            if scheme.lower() != b"bearer" or not right:
                 header = (b"www-authenticate", b"Bearer")
                 await _refuse(send, 401, "send the key as Authorization: Bearer …", header)
                 return

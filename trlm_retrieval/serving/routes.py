@@ -33,8 +33,8 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
         if request.return_documents:
             for hit in found.results:
                 document = request.documents[hit.index]
-                if isinstance(document, str):
-                    document = RerankDocument(text=document)
+                if not isinstance(document, RerankDocument):
+                    document = RerankDocument(text=document or "")
                 hit.document = document
         return found
 
@@ -43,11 +43,13 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
         """The heat map of a question: what each passage does for each of its tokens."""
         return HTMLResponse(await engine.explain(request.query, request.top_k))
 
+    @routes.head("/healthz", include_in_schema=False)
     @routes.get("/healthz", tags=["status"])
     async def health() -> Health:
         """The process lives."""
         return Health(status="ok")
 
+    @routes.head("/readyz", include_in_schema=False)
     @routes.get("/readyz", tags=["status"], responses={503: {"model": Health}})
     async def ready(response: Response) -> Health:
         """The models are loaded, and another request would be let in."""
@@ -61,6 +63,7 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    @routes.head("/", include_in_schema=False)
     @routes.get("/", include_in_schema=False)
     async def people() -> HTMLResponse:
         return HTMLResponse(page)

@@ -3,7 +3,8 @@
 import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticUseDefault
 
 from trlm_retrieval.text.normalise import same_length
 
@@ -12,6 +13,12 @@ def _not_blank(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be blank")
     return text
+
+
+def _null_is_left_out(value: Any) -> Any:
+    if value is None:
+        raise PydanticUseDefault
+    return value
 
 
 def _sendable(meta: dict[str, Any]) -> Any:
@@ -26,7 +33,9 @@ Meta = Annotated[dict[str, Any], BeforeValidator(_sendable)]
 Query = Annotated[
     str, Field(max_length=10_000, description="The question."), AfterValidator(_not_blank)
 ]
-TopK = Annotated[int, Field(ge=1, le=1000, description="Passages to return at most.")]
+_Optional = BeforeValidator(_null_is_left_out)  # clients send null for what they leave out
+TopK = Annotated[int, Field(ge=1, le=1000, description="Passages to return at most."), _Optional]
+Flag = Annotated[bool, _Optional]
 
 
 class TokenGain(BaseModel):
@@ -93,13 +102,30 @@ class CitedAnswer(BaseModel):
 
 
 class RerankDocument(BaseModel):
-    """A document as an object; fields not named here are ignored."""
+    """A document as an object; fields not named here are ignored.
 
-    text: str
+    One without text is scored by its title.
+    """
+
+    text: str | None = None
+    title: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_text(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.keys() & {"text", "title"}:
+            raise ValueError("a document needs text")
+        return data
+
+    @property
+    def content(self) -> str:
+        """What is scored; empty where there is nothing."""
+        return next((part for part in (self.text, self.title) if part and part.strip()), "")
 
 
 Documents = Annotated[
-    list[str | RerankDocument], Field(min_length=1, description="Texts, or objects with `text`.")
+    list[str | RerankDocument | None],
+    Field(min_length=1, description="Texts, or objects with `text`; null is a blank one."),
 ]
 
 
@@ -109,7 +135,7 @@ class RerankRequest(BaseModel):
     query: Query
     documents: Documents
     top_n: Annotated[int, Field(ge=1)] | None = None
-    return_documents: bool = False
+    return_documents: Flag = False
     model: str | None = Field(None, description="Not used: the server has one model.")
 
 
@@ -119,10 +145,18 @@ class RerankHit(BaseModel):
     index: int
     relevance_score: float = Field(
         description="exp of the mean log-likelihood: the geometric mean of the probabilities that "
-        "the document gives the query's tokens, 0 to 1."
+        "the document gives the query's tokens, 0 to 1. 0 for a blank document."
     )
-    log_likelihood: float = Field(description="log P(query | document), in nats.")
+    log_likelihood: float | None = Field(
+        None, description="log P(query | document), in nats; none for a blank document."
+    )
     document: RerankDocument | None = None
+
+
+class RerankMeta(BaseModel):
+    """What a client should know about the answer, where Cohere's API puts it."""
+
+    warnings: list[str]
 
 
 class RerankResult(BaseModel):
@@ -132,6 +166,7 @@ class RerankResult(BaseModel):
     model: str
     results: list[RerankHit]
     usage: dict[str, int] = Field(description="Query tokens scored, over all documents.")
+    meta: RerankMeta | None = None
 
 
 class ExplainRequest(BaseModel):

@@ -11,7 +11,7 @@ from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.components.question_head import QuestionHead
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.query_cache import QueryCache
-from trlm_retrieval.eval.safety.data import Exchange, draw, find_answers, load_exchanges, split
+from trlm_retrieval.eval.safety.data import Exchange, find_answers, load_exchanges, split
 from trlm_retrieval.eval.safety.evaluation import (
     SYSTEMS,
     evaluate_safety,
@@ -84,13 +84,6 @@ def test_ordinary_answers_are_found_beside_the_folder(folder):
     assert find_answers(folder) == beside
     (folder / "alpacaeval.jsonl").touch()
     assert find_answers(folder) == folder / "alpacaeval.jsonl"
-
-
-def test_draws_are_even_over_kinds(folder):
-    exchanges = [e for e in load_exchanges(folder, None) if e.source == "jailbreaks"]
-    drawn = draw(exchanges, 6)
-    assert sorted(exchange.kind for exchange in drawn) == ["A"] * 3 + ["B"] * 3
-    assert drawn == draw(exchanges, 6) and len(draw(exchanges, None)) == 16
 
 
 def test_thresholds_at_a_rate():

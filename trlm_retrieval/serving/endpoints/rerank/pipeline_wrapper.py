@@ -24,6 +24,7 @@ class PipelineWrapper(BasePipelineWrapper):
         :param top_k: Documents to return at most.
         """
         texts = [
-            one if isinstance(one, str) else RerankDocument.model_validate(one) for one in documents
+            RerankDocument.model_validate(one) if isinstance(one, dict) else one
+            for one in documents
         ]
         return await self._engine.rerank(query, texts, top_k)

@@ -3,7 +3,7 @@
 from hayhooks import BasePipelineWrapper
 
 from trlm_retrieval.serving.engine import loading_for
-from trlm_retrieval.serving.schemas import Query, RetrievalResult, TopK
+from trlm_retrieval.serving.schemas import Flag, Query, RetrievalResult, TopK
 
 
 class PipelineWrapper(BasePipelineWrapper):
@@ -15,7 +15,7 @@ class PipelineWrapper(BasePipelineWrapper):
         self.pipeline = self._engine.retrieval
 
     async def run_api_async(
-        self, query: Query, top_k: TopK = 10, explain: bool = False
+        self, query: Query, top_k: TopK = 10, explain: Flag = False
     ) -> RetrievalResult:
         """
         Passages of the index for a question, best first.
