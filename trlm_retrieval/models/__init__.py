@@ -1,0 +1,1 @@
+"""What models are for, and how those in other formats become ordinary folders."""
