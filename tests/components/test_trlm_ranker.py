@@ -97,7 +97,7 @@ def test_the_likelihood_alone_needs_no_first_stage_scores(tiny_lm, caplog):
     ranker = TRLMRanker(tiny_lm, first_stage_weight=0.0)
     alone = {doc.id: doc.score for doc in ranker.run(QUERY, documents)["documents"]}
     scored = {doc.id: doc.score for doc in ranker.run(QUERY, DOCUMENTS)["documents"]}
-    assert alone == pytest.approx(scored) and len(alone) == 3
+    assert alone == pytest.approx(scored, abs=1e-3) and len(alone) == 3
     assert not caplog.text
 
 
