@@ -83,7 +83,7 @@ def test_the_weight_asked_for_comes_before_the_recommended_one(
         }
         for w in (asked, weight)
     )
-    assert scores == expected
+    assert scores == pytest.approx(expected, abs=1e-3)
 
 
 def test_without_first_stage_scores_the_likelihood_ranks_alone(tiny_lm, caplog):
@@ -98,7 +98,7 @@ def test_the_likelihood_alone_needs_no_first_stage_scores(tiny_lm, caplog):
     ranker = TRLMRanker(tiny_lm, first_stage_weight=0.0)
     alone = {doc.id: doc.score for doc in ranker.run(QUERY, documents)["documents"]}
     scored = {doc.id: doc.score for doc in ranker.run(QUERY, DOCUMENTS)["documents"]}
-    assert alone == pytest.approx(scored) and len(alone) == 3
+    assert alone == pytest.approx(scored, abs=1e-3) and len(alone) == 3
     assert not caplog.text
 
 
@@ -253,7 +253,11 @@ async def test_run_async_gives_the_same_and_leaves_the_loop_free(tiny_lm):
     found = await ranker.run_async(QUERY, many)
     ticking.cancel()
     assert ticks > 1
-    assert found == ranker.run(QUERY, many)
+    scores, expected = (
+        {document.id: document.score for document in result["documents"]}
+        for result in (found, ranker.run(QUERY, many))
+    )
+    assert scores == pytest.approx(expected, abs=1e-3)
 
 
 def test_threads_share_one_ranker(tiny_lm):
