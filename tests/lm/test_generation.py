@@ -150,7 +150,7 @@ def test_bad_input(tiny_lm, make_tiny_lm):
         generate_queries(tiny_lm, [PASSAGES[0], " \n"], 2)
     with pytest.raises(ValueError, match="number must be positive"):
         generate_queries(tiny_lm, PASSAGES, 0)
-    with pytest.raises(ValueError, match="a quarter of the model's context"):
+    with pytest.raises(ValueError, match="the longest query that leaves room"):
         generate_queries(tiny_lm, PASSAGES, 1, sampling=Sampling(max_tokens=129))
     with pytest.raises(ValueError, match=r"\{query\} alone"):
         generate_queries(tiny_lm, PASSAGES, 1, "forward")

@@ -5,7 +5,7 @@ into batches by a token budget; the network computes logits at target positions 
 short query after a long passage is a small part of them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
@@ -13,9 +13,7 @@ from math import log
 import numpy as np
 import torch
 
-from trlm_retrieval.lm.network import CausalNetwork
-
-Progress = Callable[[int], None]
+from trlm_retrieval.lm.network import CausalNetwork, Progress
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def _joint_log_probs(
     lm: TimeReversedLM, text_ids: Sequence[int], progress: Progress | None
 ) -> np.ndarray:
     """log P(token, text) for each token of the vocabulary, in nats; shape (vocabulary,)."""
-    network, device = lm.network, lm.network.device
+    network, device = lm.decoder, lm.decoder.device
     start: Any = DynamicCache(config=lm.model.config)
     first = torch.tensor([[lm.encoder.start_ids["forward"]]], device=device)
     outputs = network.outputs(input_ids=first, past_key_values=start, use_cache=True)
