@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from trlm_retrieval.lm import TimeReversedLM
-from trlm_retrieval.lm.pointer import new_pointer
+from trlm_retrieval.lm.pointer import PointerModel, new_pointer
 
 KINDS = ("pointer", "t5", "bart", "t5gemma")
 
@@ -97,7 +97,9 @@ def naive(lm: TimeReversedLM, pairs: Any, direction: str | None = None) -> list[
             input_ids=torch.tensor([context]),
             decoder_input_ids=torch.tensor([[start, *pair.target[:-1]]]),
         ).logits[0]
-        values = logits.float().log_softmax(-1)[range(len(pair.target)), list(pair.target)]
+        if not isinstance(lm.model, PointerModel):  # whose logits are log-probabilities
+            logits = logits.float().log_softmax(-1)
+        values = logits[range(len(pair.target)), list(pair.target)]
         step = -1 if lm.template(direction).order == "reverse" else 1
         found.append(values.numpy()[::step])
     return found

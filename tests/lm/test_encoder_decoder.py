@@ -37,7 +37,7 @@ def test_scores_are_those_of_one_pair_at_a_time(kind, order, direction, budget):
         for _ in range(2):
             for found, one in zip(lm.score(PAIRS, direction), expected, strict=True):
                 np.testing.assert_allclose(found.log_probs, one, atol=1e-3)
-    assert lm.states.hits == len(PASSAGES) and len(lm.states) == len(PASSAGES)
+    assert lm.states.hits == lm.states.misses == len(lm.states) == len(PASSAGES)
 
 
 def test_only_the_target_is_reversed():
@@ -115,7 +115,6 @@ def test_pooled_states_are_means_and_each_token_can_be_copied(pool):
         expected = net._mixed(hidden[0][:, None], copied, written)
         chosen = expected[range(len(pair.target)), list(pair.target)]
     np.testing.assert_allclose(found[7].log_probs, chosen.numpy(), atol=1e-3)
-    assert (expected.exp().sum(-1) - 1).abs().max() < 1e-4
 
 
 def test_decoders_refuse_pools(make_tiny_lm):
@@ -249,7 +248,7 @@ def test_bad_input_is_named():
         _ = lm.decoder
     nameless = model("t5", decoder_start_token_id=None)
     nameless.generation_config.decoder_start_token_id = None
-    with pytest.raises(ModelError, match="set decoder_start_token_id in its config.json"):
+    with pytest.raises(ModelError, match="set decoder_start_token_id in its config"):
         TimeReversedLM(nameless, tokenizer(False))
     named = TimeReversedLM(nameless, tokenizer(False), start_tokens={"forward": "[PAD]"})
     assert named.score(PAIRS[:1])[0].sum < 0

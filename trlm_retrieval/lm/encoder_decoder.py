@@ -79,17 +79,27 @@ class EncoderDecoder(ABC):
         progress: Progress | None = None,
     ) -> list[np.ndarray]:
         results: list[np.ndarray] = [np.zeros(0, np.float32)] * len(sequences)
-        units = self._units(sequences, token_budget)
-        for window in _windows([unit.context for unit in units], _WINDOW * token_budget):
-            mine = [units[number] for number in window]
-            held = states.of(
-                [unit.context for unit in mine],
+        of_context: dict[Context, list[tuple[int, Sequence[int]]]] = {}
+        for index, (context, target) in enumerate(sequences):
+            if target:
+                of_context.setdefault(tuple(context), []).append((index, target))
+        contexts = sorted(of_context, key=len, reverse=True)
+        for window in _windows(contexts, _WINDOW * token_budget):
+            mine = [contexts[number] for number in window]
+            found_states = states.of(
+                mine,
                 fingerprint,
                 lambda missing, form: self.read(missing, token_budget=token_budget, form=form),
             )
-            for batch in self._batches(mine, token_budget):
-                chosen = [mine[number] for number in batch]
-                found = self._decode(chosen, [held[number] for number in batch])
+            held = dict(zip(mine, found_states, strict=True))
+            units = [
+                unit
+                for context in mine
+                for unit in self._units(context, of_context[context], token_budget)
+            ]
+            for batch in self._batches(units, token_budget):
+                chosen = [units[number] for number in batch]
+                found = self._decode(chosen, [held[unit.context] for unit in chosen])
                 for unit, rows in zip(chosen, found, strict=True):
                     for (index, target), row in zip(unit.targets, rows, strict=False):
                         results[index] = row[: len(target)]
@@ -140,20 +150,12 @@ class EncoderDecoder(ABC):
         """Logits of the token behind what the decoder has read, (passages, vocabulary)."""
 
     def _units(
-        self, sequences: Sequence[tuple[Context, Sequence[int]]], token_budget: int
-    ) -> list[_Unit]:
-        """The targets of each context, as many together as are decoded in one go."""
-        of_context: dict[Context, list[tuple[int, Sequence[int]]]] = {}
-        for index, (context, target) in enumerate(sequences):
-            if target:
-                of_context.setdefault(tuple(context), []).append((index, target))
-        units = []
-        for context, targets in of_context.items():
-            for batch in budget_batches(
-                [len(target) for _, target in targets], self._most_together(token_budget)
-            ):
-                units.append(_Unit(context, [targets[number] for number in batch]))
-        return sorted(units, key=lambda unit: -len(unit.context))
+        self, context: Context, targets: Sequence[tuple[int, Sequence[int]]], token_budget: int
+    ) -> Iterator[_Unit]:
+        """The targets of a context, as many together as are decoded in one go."""
+        lengths = [len(target) for _, target in targets]
+        for batch in budget_batches(lengths, self._most_together(token_budget)):
+            yield _Unit(context, [targets[number] for number in batch])
 
     def _most_together(self, token_budget: int) -> int:
         """Tokens of targets of one context that are decoded in one go."""

@@ -125,7 +125,7 @@ def target_log_probs(
             ]
         )
         flat = torch.tensor([token for target in targets for token in target], dtype=torch.long)
-        found = network.log_probs(selected, flat.to(network.device))
+        found = network.chosen_log_probs(selected, flat.to(network.device))
         for index, part in zip(
             batch, np.split(found, np.cumsum([len(t) for t in targets])[:-1]), strict=True
         ):

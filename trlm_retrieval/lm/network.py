@@ -142,7 +142,7 @@ class CausalNetwork:
         head = self.model.get_output_embeddings() if self.head_splits else torch.nn.Identity()
         return head(outputs).float()
 
-    def log_probs(self, outputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+    def chosen_log_probs(self, outputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
         """Log-probabilities of ``targets`` (positions,) given their ``outputs`` (positions, …)."""
         found = []
         for rows, ids in zip(outputs.split(_HEAD_ROWS), targets.split(_HEAD_ROWS), strict=True):

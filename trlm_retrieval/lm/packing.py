@@ -319,7 +319,7 @@ def _run(network: CausalNetwork, rows: Sequence[_Row], states: PassageStates) ->
         _lay_out(layout, row, network, keep=states.max_bytes > 0)
     outputs = _read(network, layout)
     targets = [target for row in rows for _, target in row.targets]
-    found = network.log_probs(
+    found = network.chosen_log_probs(
         outputs[0, torch.tensor(layout.predicting, device=network.device)],
         torch.tensor([token for target in targets for token in target], device=network.device),
     )
