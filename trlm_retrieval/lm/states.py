@@ -209,7 +209,7 @@ class PassageStates:
         for key, state in zip(missing, compute(list(missing.values()), self.form), strict=True):
             found[key] = state
             self.put(key, state)
-        return [state for key in keys if (state := found[key]) is not None]
+        return [held for key in keys if (held := found[key]) is not None]
 
 
 def state_key(fingerprint: str, context: Sequence[int]) -> bytes:
