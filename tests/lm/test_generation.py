@@ -61,7 +61,7 @@ def naive_queries(lm, passage, direction, number, sampling):
 def test_the_samples_are_those_of_a_naive_loop(direction, shared, make_tiny_lm, monkeypatch):
     lm = make_tiny_lm("both")
     assert lm.supports_states
-    monkeypatch.setattr(lm, "supports_states", shared)
+    monkeypatch.setattr(lm.network, "supports_states", shared)
     sampling = Sampling(temperature=0.8, top_p=0.9, max_tokens=6, seed=3)
     found = generate_queries(lm, PASSAGES, 5, direction, sampling)
     for passage, queries in zip(PASSAGES, found, strict=True):
@@ -150,7 +150,7 @@ def test_bad_input(tiny_lm, make_tiny_lm):
         generate_queries(tiny_lm, [PASSAGES[0], " \n"], 2)
     with pytest.raises(ValueError, match="number must be positive"):
         generate_queries(tiny_lm, PASSAGES, 0)
-    with pytest.raises(ValueError, match="a quarter of the model's context"):
+    with pytest.raises(ValueError, match="the longest query that leaves room"):
         generate_queries(tiny_lm, PASSAGES, 1, sampling=Sampling(max_tokens=129))
     with pytest.raises(ValueError, match=r"\{query\} alone"):
         generate_queries(tiny_lm, PASSAGES, 1, "forward")

@@ -142,7 +142,7 @@ def test_only_what_has_states_is_planned(tiny_lm, make_tiny_lm):
     with pytest.raises(StatesError, match="has the query as context"):
         plan_states(tiny_lm, PASSAGES, "forward")
     lm = make_tiny_lm("both")
-    lm.supports_states = False
+    lm.network.supports_states = False
     with pytest.raises(StatesError, match="states can be kept"):
         plan_states(lm, PASSAGES)
 

@@ -14,19 +14,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
-from trlm_retrieval.lm.likelihood import Likelihood, Progress
+from trlm_retrieval.lm.likelihood import Likelihood
 from trlm_retrieval.lm.model import TimeReversedLM
-from trlm_retrieval.lm.network import CausalNetwork
-from trlm_retrieval.lm.packing import context_states
+from trlm_retrieval.lm.network import Continuation, Progress
 from trlm_retrieval.lm.scorer import Direction
-from trlm_retrieval.lm.states import PassageState
 from trlm_retrieval.lm.template import DIRECTIONS, Template
 
 _LIKELIEST = 512  # tokens sorted at first, which most often hold the nucleus
@@ -126,16 +121,16 @@ def generate_queries(
     :returns: for each passage its queries, likeliest first (by the sum, in nats).
     :raises ModelError: if the model does not fit the direction.
     :raises ValueError: if a passage is blank, ``number`` is not positive, or ``max_tokens`` is
-        more than a quarter of the model's context.
+        more than a quarter of a decoder's context, or more than an encoder-decoder writes.
     """
     sampling = sampling or Sampling()
     template = generation_template(lm, direction)
     if number <= 0:
         raise ValueError(f"number must be positive, not {number}")
-    if sampling.max_tokens > lm.max_context // 4:
+    if sampling.max_tokens > lm.encoder.max_query_tokens:
         raise ValueError(
-            f"max_tokens must be at most {lm.max_context // 4}, a quarter of the model's context, "
-            f"not {sampling.max_tokens}"
+            f"max_tokens must be at most {lm.encoder.max_query_tokens}, the longest query that "
+            f"leaves room for a passage, not {sampling.max_tokens}"
         )
     if blank := [i for i, passage in enumerate(passages) if not passage.strip()]:
         raise ValueError(f"passage {blank[0]} is blank: no query led to it; leave it out")
@@ -177,11 +172,7 @@ def _draw(
     sampling: Sampling,
 ) -> list[dict[str, bool]]:
     """Distinct query texts of each context, and whether each of them ended."""
-    shared = (
-        context_states(lm.network, contexts, lm.token_budget, lm.states, lm.fingerprint)
-        if lm.supports_states
-        else None
-    )
+    shared = lm.context_states(contexts)
     chance = [_generator(sampling.seed, context) for context in contexts]
     found: list[dict[str, bool]] = [{} for _ in contexts]
     known: list[set[str]] = [set() for _ in contexts]
@@ -190,13 +181,8 @@ def _draw(
         if not owners:
             break
         samples = [_Sample(i, chance[i].random(sampling.max_tokens)) for i in owners]
-        if shared is not None:
-            _sample(lm, template, samples, sampling, _SharedContexts(lm, contexts, shared, owners))
-        else:
-            for owner, group in groupby(samples, key=lambda sample: sample.owner):
-                own = list(group)
-                copies = _CopiedContext(lm, contexts[owner], len(own))
-                _sample(lm, template, own, sampling, copies)
+        for rows, continuation in lm.network.continuations(contexts, shared, owners):
+            _sample(lm, template, [samples[row] for row in rows], sampling, continuation)
         for sample in samples:
             same = " ".join(sample.text.casefold().split())
             if same and same not in known[sample.owner]:
@@ -216,26 +202,13 @@ class _Sample:
     ended: bool = False
 
 
-class _Contexts(Protocol):
-    """The contexts of some rows, and what was decoded behind them so far."""
-
-    def first(self) -> torch.Tensor:
-        """Logits of each row's first token, (rows, vocabulary)."""
-
-    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Append one token to each row; logits of the next, (rows, vocabulary)."""
-
-    def keep(self, rows: torch.Tensor) -> None:
-        """Go on with these rows alone."""
-
-
 @torch.inference_mode()
 def _sample(
     lm: TimeReversedLM,
     template: Template,
     samples: Sequence[_Sample],
     sampling: Sampling,
-    contexts: _Contexts,
+    contexts: Continuation,
 ) -> None:
     """Draw tokens until every sample has ended."""
     ends = sorted(set(lm.tokenizer.all_special_ids))
@@ -297,114 +270,3 @@ def _append(
 def _generator(seed: int, context: tuple[int, ...]) -> np.random.Generator:
     digest = hashlib.sha256(f"{seed} {context}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest, "big"))
-
-
-class _SharedContexts:
-    """Rows of several contexts, decoded in one pass; the states are shared by their rows.
-
-    The network sees one long row of tokens, one for each sample, as in
-    :mod:`~trlm_retrieval.lm.packing`; attention is to the row's context and to its own tokens.
-
-    :param owners: which context each row goes on from; equal ones stand side by side.
-    """
-
-    def __init__(
-        self,
-        lm: TimeReversedLM,
-        contexts: Sequence[tuple[int, ...]],
-        states: Sequence[PassageState],
-        owners: Sequence[int],
-    ) -> None:
-        self._network: CausalNetwork = lm.network
-        self._contexts = contexts
-        self._states = states
-        self._owners = list(owners)
-        self._own: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # (rows, heads, tokens, width)
-        self._step = 0
-
-    def first(self) -> torch.Tensor:
-        last = [self._contexts[owner][-1] for owner in self._owners]
-        return self.advance(torch.tensor(last, device=self._network.device))
-
-    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
-        positions = [len(self._contexts[owner]) - 1 + self._step for owner in self._owners]
-        device = self._network.device
-        outputs = self._network.outputs(
-            input_ids=tokens[None],
-            position_ids=torch.tensor([positions], device=device),
-            attention_mask=torch.zeros(1, 1, 1, 1, device=device),  # of four axes: unread
-            use_cache=False,
-            packed=self,
-        )
-        self._step += 1
-        return self._network.logits(outputs[0])
-
-    def keep(self, rows: torch.Tensor) -> None:
-        self._owners = [self._owners[row] for row in rows.tolist()]
-        self._own = {layer: (k[rows], v[rows]) for layer, (k, v) in self._own.items()}
-
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scaling: float | None,
-    ) -> torch.Tensor:
-        """Attention of one layer, from (1, heads, rows, width) to (1, rows, heads, width)."""
-        heads, rows, width = query.shape[1:]
-        own_keys, own_values = (part[0].transpose(0, 1)[:, :, None] for part in (key, value))
-        if layer in self._own:
-            own_keys = torch.cat([self._own[layer][0], own_keys], 2)
-            own_values = torch.cat([self._own[layer][1], own_values], 2)
-        self._own[layer] = own_keys, own_values
-        shared = own_keys.shape[1]  # each key is shared by a group of the query's heads
-        asking = query[0].transpose(0, 1).reshape(rows, shared, heads // shared, width)
-        asking = asking * (scaling or width**-0.5)
-        own_scores = asking @ own_keys.transpose(2, 3)
-        output = asking.new_empty(*asking.shape[:3], own_values.shape[3])
-        start = 0
-        for owner, group in groupby(self._owners):
-            part = slice(start, start := start + len(list(group)))
-            keys, values = (tensor[0] for tensor in self._states[owner].read(layer, key))
-            folded = asking[part].transpose(0, 1).flatten(1, 2)  # (shared, rows × group, width)
-            scores = _unfold(folded @ keys.transpose(1, 2), part)
-            weights = torch.cat([scores, own_scores[part]], 3).float().softmax(3).to(asking.dtype)
-            before, own = weights.split([keys.shape[1], own_keys.shape[2]], 3)
-            seen = before.transpose(0, 1).flatten(1, 2) @ values
-            output[part] = _unfold(seen, part) + own @ own_values[part]
-        return output.reshape(1, rows, heads, -1)
-
-
-def _unfold(folded: torch.Tensor, rows: slice) -> torch.Tensor:
-    """From (shared, rows × group, n) to (rows, shared, group, n)."""
-    shape = (folded.shape[0], rows.stop - rows.start, -1, folded.shape[2])
-    return folded.view(shape).transpose(0, 1)
-
-
-class _CopiedContext:
-    """Rows of one context, for networks with another attention: each has a copy of its state."""
-
-    def __init__(self, lm: TimeReversedLM, context: tuple[int, ...], rows: int) -> None:
-        self._network = lm.network
-        self._context = context
-        self._rows = rows
-        self._cache: Any = DynamicCache(config=lm.model.config)
-
-    def first(self) -> torch.Tensor:
-        context = torch.tensor([self._context], device=self._network.device)
-        logits = self._read(context).expand(self._rows, -1).clone()
-        self._cache.batch_repeat_interleave(self._rows)
-        return logits
-
-    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self._read(tokens[:, None])
-
-    def keep(self, rows: torch.Tensor) -> None:
-        self._cache.batch_select_indices(rows)
-
-    def _read(self, ids: torch.Tensor) -> torch.Tensor:
-        outputs = self._network.model(
-            input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1
-        )
-        return outputs.logits[:, -1].float()

@@ -75,11 +75,14 @@ def multiplies_int8() -> bool:
 
 
 def quantize_int8(model: Any) -> Any:
-    """Replace the linear layers of a float32 model by :class:`Int8Linear`, in place."""
+    """Replace the linear layers of a float32 model by :class:`Int8Linear`, in place.
+
+    Layers that a module names in its ``factors`` stay: it uses their weights by themselves.
+    """
     largest = _largest_inputs(model)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, torch.nn.Linear):
+            if isinstance(child, torch.nn.Linear) and name not in getattr(module, "factors", ()):
                 setattr(module, name, Int8Linear(child, largest.get(child)))
     return model
 
@@ -97,10 +100,13 @@ def _largest_inputs(model: Any) -> dict[torch.nn.Module, torch.Tensor]:
         for module in model.modules()
         if isinstance(module, torch.nn.Linear)
     ]
-    length = min(_PROBE_TOKENS, getattr(model.config, "max_position_embeddings", _PROBE_TOKENS))
+    config = model.config.get_text_config(decoder=True)
+    length = min(_PROBE_TOKENS, getattr(config, "max_position_embeddings", _PROBE_TOKENS))
     random = torch.Generator().manual_seed(0)
+    tokens = torch.randint(config.vocab_size, (1, length), generator=random)
+    decoded = {"decoder_input_ids": tokens[:, :16]} if model.config.is_encoder_decoder else {}
     try:
-        model(torch.randint(model.config.vocab_size, (1, length), generator=random))
+        model(input_ids=tokens, **decoded)
     finally:
         for hook in hooks:
             hook.remove()

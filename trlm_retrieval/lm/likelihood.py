@@ -5,7 +5,7 @@ into batches by a token budget; the network computes logits at target positions 
 short query after a long passage is a small part of them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
@@ -13,9 +13,7 @@ from math import log
 import numpy as np
 import torch
 
-from trlm_retrieval.lm.network import CausalNetwork
-
-Progress = Callable[[int], None]
+from trlm_retrieval.lm.network import CausalNetwork, Progress
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def target_log_probs(
             ]
         )
         flat = torch.tensor([token for target in targets for token in target], dtype=torch.long)
-        found = network.log_probs(selected, flat.to(network.device))
+        found = network.chosen_log_probs(selected, flat.to(network.device))
         for index, part in zip(
             batch, np.split(found, np.cumsum([len(t) for t in targets])[:-1]), strict=True
         ):

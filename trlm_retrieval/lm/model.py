@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.lm.decoder import Decoder
+from trlm_retrieval.lm.encoder_decoder import Pointer, Seq2Seq
 from trlm_retrieval.lm.int8 import quantize_int8
-from trlm_retrieval.lm.likelihood import Progress, target_log_probs
-from trlm_retrieval.lm.network import CausalNetwork
-from trlm_retrieval.lm.packing import enable_packing, packed_log_probs
+from trlm_retrieval.lm.network import Network, Progress
+from trlm_retrieval.lm.pointer import PointerModel
 from trlm_retrieval.lm.scorer import PairScorer
 from trlm_retrieval.lm.soft_prompt import SoftPrompt, is_soft_prompt
-from trlm_retrieval.lm.states import PassageStates
+from trlm_retrieval.lm.states import PassageState, PassageStates
 from trlm_retrieval.lm.template import Template
 from trlm_retrieval.lm.undertrained import known_tokens, model_key
 from trlm_retrieval.models.loading import (
@@ -29,7 +30,7 @@ from trlm_retrieval.models.loading import (
 
 
 class TimeReversedLM(PairScorer):
-    """A causal language model that scores a query given a passage.
+    """A language model that scores a query given a passage.
 
     Usually made by :meth:`from_pretrained`::
 
@@ -37,20 +38,21 @@ class TimeReversedLM(PairScorer):
         [likelihood] = lm.score([("who wrote it?", "It was written by Ada Lovelace.")])
         likelihood.sum   # log P(query | passage), in nats
 
-    :param model: a Hugging Face causal LM; it is put into evaluation mode.
+    :param model: a Hugging Face causal LM or encoder-decoder; it is put into evaluation mode.
     :param tokenizer: its fast tokenizer.
     :param order: the order in which the model was trained to read tokens: ``forward``, ``reverse``
         (TRLM-Ba) or ``both`` (TRLM-FoBa).
     :param start_tokens: the token that opens a sequence, for each order; by default the
-        tokenizer's BOS token, or its EOS token where it has none.
+        tokenizer's BOS token, or its EOS token where it has none; an encoder-decoder's is what its
+        decoder starts with.
     :param token_budget: tokens in one batch, padding included; by default 1,024 on a CPU and
         32,768 elsewhere.
     :param soft_prompt: read between passage and query, unless a direction is named; it is put into
         ``model`` in place.
     :param states_megabytes: memory for passage states, which make a passage that was read before
         many times cheaper; 0 keeps none.
-    :raises ModelError: if the tokenizer is not a fast one, or has no token to start with, or the
-        soft prompt does not fit the model.
+    :raises ModelError: if the tokenizer is not a fast one, or there is no token to start with, or
+        the soft prompt does not fit the model.
     """
 
     def __init__(
@@ -63,28 +65,61 @@ class TimeReversedLM(PairScorer):
         soft_prompt: SoftPrompt | None = None,
         states_megabytes: int = 2048,
     ) -> None:
-        config = model.config.get_text_config(decoder=True)
+        self.model = model.eval()
+        network = _network(model)
+        frame = network.frame(tokenizer) if getattr(tokenizer, "is_fast", False) else None
         super().__init__(
             tokenizer,
             order,
-            start_tokens,
-            max_context=getattr(config, "max_position_embeddings", None) or 2048,
-            undertrained=known_tokens(model_key(model, tokenizer)),
+            start_tokens or network.start_tokens(tokenizer),
+            max_context=network.max_context,
+            undertrained=frozenset() if frame else known_tokens(model_key(model, tokenizer)),
+            directions=network.directions,
+            frame=frame,
         )
+        if soft_prompt is not None and frame is not None:
+            raise ModelError("soft prompts are for decoders: this is an encoder-decoder")
         self._soft_template = soft_prompt.attach(model) if soft_prompt is not None else None
-        self.model = model.eval()
         self.name: str | None = None
         """What :meth:`from_pretrained` was asked for."""
-        self.network = CausalNetwork(self.model)
-        self.supports_states = enable_packing(self.network)
-        """Whether states of passages can be kept."""
-        self.states = PassageStates(states_megabytes * 1024**2)
-        """The states of passages that were read; another one may be put in its place."""
+        self.network = network
+        self._states = PassageStates(states_megabytes * 1024**2)
         if token_budget is None:
             token_budget = 1024 if self.network.device.type == "cpu" else 32768
         self.token_budget = token_budget
         self.fingerprint = model_fingerprint(model, tokenizer, order, self.start_tokens)
         self.template()  # a soft prompt's must be one that the model reads
+
+    @property
+    def supports_states(self) -> bool:
+        """Whether states of passages can be kept."""
+        return self.network.supports_states
+
+    @property
+    def states(self) -> PassageStates:
+        """The states of passages that were read; another one may be put in its place.
+
+        :raises ValueError: if the model's states cannot be kept in its format.
+        """
+        return self._states
+
+    @states.setter
+    def states(self, states: PassageStates) -> None:
+        self.network.check(states.form)
+        self._states = states
+
+    @property
+    def decoder(self) -> Decoder:
+        """The network of a model that is a decoder, for what only decoders can do.
+
+        :raises ModelError: if it is an encoder-decoder.
+        """
+        if not isinstance(self.network, Decoder):
+            raise ModelError(
+                "this needs a decoder, and the model is an encoder-decoder: name another model, "
+                "such as smollm2-135m"
+            )
+        return self.network
 
     @property
     def default_template(self) -> Template:
@@ -171,8 +206,29 @@ class TimeReversedLM(PairScorer):
             order.
         :returns: one float32 array of shape (target tokens,) for each, in input order.
         """
-        if not self.supports_states:
-            return target_log_probs(self.network, sequences, self.token_budget, progress)
-        return packed_log_probs(
-            self.network, sequences, self.token_budget, self.states, self.fingerprint, progress
+        return self.network.log_probs(
+            sequences,
+            token_budget=self.token_budget,
+            states=self.states,
+            fingerprint=self.fingerprint,
+            progress=progress,
         )
+
+    def context_states(self, contexts: Sequence[tuple[int, ...]]) -> list[PassageState]:
+        """The states of contexts, each of at least two tokens; none where they cannot be kept."""
+        if not self.supports_states:
+            return []
+        return self.states.of(
+            contexts,
+            self.fingerprint,
+            lambda missing, form: self.network.read(
+                missing, token_budget=self.token_budget, form=form
+            ),
+        )
+
+
+def _network(model: Any) -> Network:
+    """What scores with a model of its kind."""
+    if isinstance(model, PointerModel):
+        return Pointer(model)
+    return Seq2Seq(model) if model.config.is_encoder_decoder else Decoder(model)

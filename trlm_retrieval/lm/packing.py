@@ -102,9 +102,9 @@ class _Pass:
         for row, stem in self.stems:
             keys, values = key[0, :, stem], value[0, :, stem]
             if row.state is None:
-                shape = (self.layers, keys.shape[0], keys.shape[1], keys.shape[2])
-                row.state = PassageState.empty(shape, self.form, keys)
-            row.state.write(layer, keys, values)
+                row.state = PassageState.empty((self.layers, 2, *keys.shape), self.form, keys)
+            row.state.write((layer, 0), keys)
+            row.state.write((layer, 1), values)
         output = query.new_empty(query.shape[2], query.shape[1], value.shape[3])
         for piece in self.pieces:
             asking, keys, values = (part[:, :, piece.tokens] for part in (query, key, value))
@@ -117,7 +117,7 @@ class _Pass:
                     if isinstance(piece.before, slice):
                         earlier = (key[:, :, piece.before], value[:, :, piece.before])
                     else:
-                        earlier = piece.before.read(layer, keys)
+                        earlier = piece.before.read((layer,), keys)[:, None].unbind()
                     keys = torch.cat([earlier[0], keys], 2)
                     values = torch.cat([earlier[1], values], 2)
                 folded = asking.reshape(1, keys.shape[1], -1, asking.shape[3])
@@ -267,14 +267,11 @@ def context_states(
 
     :param fingerprint: of the model.
     """
-    keys = [state_key(fingerprint, context) for context in contexts]
-    found = {key: states.get(key) for key in keys}
-    missing = {key: context for key, context in zip(keys, contexts, strict=True) if not found[key]}
-    computed = packed_states(network, list(missing.values()), token_budget, states.form)
-    for key, state in zip(missing, computed, strict=True):
-        found[key] = state
-        states.put(key, state)
-    return [kept for key in keys if (kept := found[key]) is not None]
+    return states.of(
+        contexts,
+        fingerprint,
+        lambda missing, form: packed_states(network, missing, token_budget, form),
+    )
 
 
 def _rows(
@@ -322,7 +319,7 @@ def _run(network: CausalNetwork, rows: Sequence[_Row], states: PassageStates) ->
         _lay_out(layout, row, network, keep=states.max_bytes > 0)
     outputs = _read(network, layout)
     targets = [target for row in rows for _, target in row.targets]
-    found = network.log_probs(
+    found = network.chosen_log_probs(
         outputs[0, torch.tensor(layout.predicting, device=network.device)],
         torch.tensor([token for target in targets for token in target], device=network.device),
     )

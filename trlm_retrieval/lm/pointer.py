@@ -70,7 +70,8 @@ class EncodedPassages:
     """What the encoder made of some passages.
 
     :ivar states: shape (passages, positions, width).
-    :ivar ids: token ids, shape (passages, positions); what the copy head can copy.
+    :ivar ids: token ids that the copy head can copy, shape (passages, positions); of states that
+        are means over neighbouring tokens (passages, positions, tokens), -1 where there is none.
     :ivar mask: which positions hold a token, shape (passages, positions), bool.
     """
 
@@ -103,6 +104,8 @@ class CrossAttention(torch.nn.Module):
     to multiply the asking side with that matrix and to attend to the states themselves, which
     gives the same.
     """
+
+    factors = ("key", "value")  # whose weights are used by themselves
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -321,8 +324,8 @@ class PointerModel(PreTrainedModel):
         found = torch.zeros(targets.shape, device=written.device)
         if self.config.copy:
             attention = self._copying(hidden.flatten(1, 2), passages)
-            same = targets.flatten(1, 2)[:, :, None] == passages.ids[:, None, :]
-            copied = (attention * same).sum(-1).view(targets.shape)[real]
+            copied = _copied(attention, passages.ids, targets.flatten(1, 2))
+            copied = copied.view(targets.shape)[real]
             written = self._mixed(hidden[real], copied, written)
         return found.masked_scatter(real, written)
 
@@ -348,13 +351,26 @@ class PointerModel(PreTrainedModel):
             states = encoder_outputs.last_hidden_state
             passages = EncodedPassages(states, input_ids, attention_mask.bool())
         hidden = self.decode(passages, decoder_input_ids[:, None])[:, 0]
+        found = self.all_log_probs(passages, hidden)
+        return Seq2SeqLMOutput(logits=found, encoder_last_hidden_state=passages.states)
+
+    def all_log_probs(self, passages: EncodedPassages, hidden: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of every token in nats, (passages, tokens, width) to (…, vocabulary).
+
+        :param hidden: what :meth:`decode` gave for one target of each passage.
+        """
         found = self.vocabulary.all_log_probs(hidden).float()
         if self.config.copy:
-            attention = self._copying(hidden, passages)
-            ids = passages.ids[:, None].expand_as(attention)
-            copied = torch.zeros_like(found).scatter_add(-1, ids, attention)
+            attention, ids = self._copying(hidden, passages), passages.ids
+            if ids.ndim == 3:  # a mean's share goes to its tokens evenly
+                there = (ids >= 0).float()
+                shares = there / there.sum(-1, keepdim=True).clamp_min(1)
+                attention = (attention[..., None] * shares[:, None]).flatten(2)
+                ids = ids.clamp_min(0).flatten(1)
+            copied = torch.zeros_like(found)
+            copied = copied.scatter_add(-1, ids[:, None].expand_as(attention), attention)
             found = self._mixed(hidden[..., None, :], copied, found)
-        return Seq2SeqLMOutput(logits=found, encoder_last_hidden_state=passages.states)
+        return found
 
     def _copying(self, hidden: torch.Tensor, passages: EncodedPassages) -> torch.Tensor:
         """Share of each position in what is copied, shape (passages, tokens, positions)."""
@@ -369,6 +385,14 @@ class PointerModel(PreTrainedModel):
         gate = self.gate(hidden).float().squeeze(-1)
         copied = copied.clamp_min(_SMALLEST).log() + functional.logsigmoid(gate)
         return torch.logaddexp(copied, written + functional.logsigmoid(-gate))
+
+
+def _copied(attention: torch.Tensor, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Probability that each target is copied, (passages, tokens)."""
+    if ids.ndim == 2:
+        return (attention * (targets[:, :, None] == ids[:, None])).sum(-1)
+    same = (targets[:, :, None, None] == ids[:, None]).sum(-1)
+    return (attention * same / (ids >= 0).sum(-1).clamp_min(1)[:, None]).sum(-1)
 
 
 def _bias(mask: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -8,13 +8,13 @@ is worth, and puts the answers into :class:`~trlm_retrieval.lm.likelihood.Likeli
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.lm.encoding import EncodedPair, PairEncoder
+from trlm_retrieval.lm.encoding import EncodedPair, EncoderFrame, PairEncoder, bos_start
 from trlm_retrieval.lm.likelihood import Likelihood, Progress
 from trlm_retrieval.lm.template import DIRECTIONS, Template, resolve_direction
 from trlm_retrieval.lm.undertrained import MANY
@@ -35,6 +35,8 @@ class PairScorer(ABC):
         tokenizer's BOS token, or its EOS token where it has none.
     :param max_context: longest sequence the model takes, in tokens.
     :param undertrained: the under-trained tokens; texts full of them are warned of.
+    :param directions: the templates that the model is given by name.
+    :param frame: what stands around a text that an encoder reads; None for a decoder.
     :raises ModelError: if the tokenizer is not a fast one, or has no token to start with.
     """
 
@@ -47,9 +49,11 @@ class PairScorer(ABC):
         self,
         tokenizer: Any,
         order: Orders,
-        start_tokens: dict[str, str] | None,
+        start_tokens: Mapping[Any, str] | None,
         max_context: int,
         undertrained: frozenset[int] = frozenset(),
+        directions: dict[str, Template] = DIRECTIONS,
+        frame: EncoderFrame | None = None,
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(
@@ -60,9 +64,10 @@ class PairScorer(ABC):
             raise ValueError(f"order must be 'forward', 'reverse' or 'both', not {order!r}")
         self.tokenizer = tokenizer
         self.order = order
-        self.start_tokens = start_tokens or _default_start(tokenizer)
+        self.start_tokens = start_tokens or bos_start(tokenizer)
+        self.directions = directions
         self.max_context = max_context
-        self.encoder = PairEncoder(tokenizer, self._start_ids(), max_context, undertrained)
+        self.encoder = PairEncoder(tokenizer, self._start_ids(), max_context, undertrained, frame)
 
     @property
     def default_direction(self) -> Literal["ba", "fo"]:
@@ -72,7 +77,7 @@ class PairScorer(ABC):
     @property
     def default_template(self) -> Template:
         """What :meth:`score` uses unless told otherwise."""
-        return DIRECTIONS[self.default_direction]
+        return self.directions[self.default_direction]
 
     def template(self, direction: "Direction | str | None" = None) -> Template:
         """The template of a direction, checked against the model's reading order.
@@ -81,7 +86,12 @@ class PairScorer(ABC):
 
         :raises ModelError: if the model does not read tokens in the order the direction needs.
         """
-        template = resolve_direction(direction) if direction else self.default_template
+        if not direction:
+            template = self.default_template
+        elif isinstance(direction, str) and direction in self.directions:
+            template = self.directions[direction]
+        else:
+            template = resolve_direction(direction)
         if self.order not in ("both", template.order):
             remedy = (
                 "use direction='ba', or load a forward model"
@@ -93,6 +103,13 @@ class PairScorer(ABC):
                 f"direction {template.name!r} reads tokens in {template.order} order, but the "
                 f"model reads them in {self.order} order: {remedy}"
             )
+        if self.encoder.frame is not None and not template.scores_query:
+            raise ModelError(
+                f"direction {template.name!r} scores the passage, and an encoder-decoder reads it: "
+                f"use direction={self.default_direction!r}, or a decoder"
+            )
+        if self.encoder.frame is not None and template.soft_tokens:
+            raise ModelError("soft prompts are for decoders: this is an encoder-decoder")
         return template
 
     def encode(
@@ -231,13 +248,3 @@ class PairScorer(ABC):
                 "is in trlm_config.json"
             )
         return {order: vocabulary[token] for order, token in self.start_tokens.items()}
-
-
-def _default_start(tokenizer: Any) -> dict[str, str]:
-    token = tokenizer.bos_token or tokenizer.eos_token
-    if token is None:
-        raise ModelError(
-            "the tokenizer has neither a BOS nor an EOS token to start a sequence with; name one "
-            "under start_tokens in trlm_config.json"
-        )
-    return {"forward": token, "reverse": token}

@@ -70,7 +70,7 @@ class StateFolder:
                     f"{folder} holds states for another {name.replace('_', ' ')} "
                     f"({_short(manifest[name])} instead of {_short(expected)}): {_REMEDY}"
                 )
-        self.form = StateFormat(manifest["precision"])
+        self.form = StateFormat(manifest["precision"], manifest["pool"])
         entries = _read_entries(folder, manifest)
         self._entries = {bytes(entry["key"]): position for position, entry in enumerate(entries)}
         self._table = entries
@@ -111,14 +111,14 @@ class StateFolder:
 
     def _state(self, data: np.ndarray, tokens: int) -> PassageState:
         manifest = self._manifest
-        shape = (manifest["layers"], 2, manifest["heads"], tokens, manifest["width"])
+        shape = (*manifest["front"], tokens, manifest["width"])
         dtype = getattr(torch, manifest["dtype"])
         size = int(np.prod(shape)) * dtype.itemsize
         numbers = _tensor(data[:size], dtype).view(shape)
         scales = None
         if dtype == torch.int8:
             scales = _tensor(data[size:], torch.float16).view(*shape[:-1], 1)
-        return PassageState(numbers, scales)
+        return PassageState(numbers, scales, pool=self.form.pool)
 
 
 class StateParts:
@@ -189,8 +189,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
                 f"{path} has format {manifest['format']!r}, and this version reads {FORMAT}: "
                 f"{_REMEDY}"
             )
-        needed = {"states", "bytes", "entries_crc32", "layers", "heads", "width", "dtype", "model"}
-        missing = (needed | {"template", "max_passage_tokens", "precision"}) - set(manifest)
+        needed = {"states", "bytes", "entries_crc32", "front", "width", "dtype", "model"}
+        missing = (needed | {"template", "max_passage_tokens", "precision", "pool"}) - set(manifest)
     except (ValueError, KeyError, TypeError) as error:
         raise StatesError(f"{path} is damaged ({error}): {_REMEDY}") from error
     if missing:

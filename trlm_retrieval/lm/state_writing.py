@@ -19,7 +19,6 @@ from filelock import FileLock, Timeout
 from trlm_retrieval.errors import StatesError
 from trlm_retrieval.lm.likelihood import Progress
 from trlm_retrieval.lm.model import TimeReversedLM
-from trlm_retrieval.lm.packing import packed_states
 from trlm_retrieval.lm.state_folder import ENTRY, FORMAT, identity
 from trlm_retrieval.lm.states import StateFormat, state_key
 from trlm_retrieval.lm.template import Template
@@ -62,20 +61,17 @@ def plan_states(
     """What the states of these passages will take; nothing is computed yet.
 
     :raises StatesError: if the model's states cannot be kept, or the direction scores passages.
+    :raises ValueError: if they cannot be kept in this format.
     """
     template = lm.template(direction)
+    lm.network.check(form)
     if not lm.supports_states:
         raise StatesError("this model's attention is not one whose states can be kept")
     if not template.scores_query:
         raise StatesError(f"direction {template.name!r} has the query as context, not the passage")
     encoded = lm.encode([("", passage) for passage in passages], template, max_passage_tokens)
     contexts = tuple(dict.fromkeys(pair.context for pair in encoded if len(pair.context) > 1))
-    config = lm.model.config.get_text_config(decoder=True)
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    dtype = form.dtype(lm.model.dtype)
-    a_head = width * dtype.itemsize + (torch.float16.itemsize if dtype == torch.int8 else 0)
-    tokens = sum(len(context) - 1 for context in contexts)
-    size = tokens * config.num_hidden_layers * 2 * lm.network.key_value_heads * a_head
+    size = sum(lm.network.state_bytes(len(context) - 1, form) for context in contexts)
     return StatesPlan(template, max_passage_tokens, form, contexts, size)
 
 
@@ -139,9 +135,9 @@ def _replace(folder: Path, lm: TimeReversedLM, plan: StatesPlan, progress: Progr
 def _fill(folder: Path, lm: TimeReversedLM, plan: StatesPlan, progress: Progress | None) -> None:
     rows: list[tuple[np.void, int, int, int, int]] = []
     offset = 0
-    shape = torch.Size((0, 2, 0, 0, 0))
+    shape = torch.Size((0, 0))
     with (folder / "states.bin").open("wb") as file:
-        made = packed_states(lm.network, plan.contexts, lm.token_budget, plan.form)
+        made = lm.network.read(plan.contexts, token_budget=lm.token_budget, form=plan.form)
         for context, state in zip(plan.contexts, made, strict=True):
             data = b"".join(_bytes(part) for part in state.parts)
             file.write(data)
@@ -159,9 +155,8 @@ def _fill(folder: Path, lm: TimeReversedLM, plan: StatesPlan, progress: Progress
         "states": len(entries),
         "bytes": offset,
         "entries_crc32": zlib.crc32((folder / "entries.npy").read_bytes()),
-        "layers": shape[0],
-        "heads": shape[2],
-        "width": shape[4],
+        "front": list(shape[:-2]),
+        "width": shape[-1],
         "dtype": str(plan.form.dtype(lm.model.dtype)).removeprefix("torch."),
         **identity(lm, plan.template, plan.max_passage_tokens),
         **asdict(plan.form),

@@ -4,7 +4,7 @@ Every use of a time-reversed model is one operation, log P(target | context). Th
 two decisions in front of it: how the pair is written down (a :class:`Template`, plain data) and
 in which order its tokens are read (forward, or reversed).
 
-Three templates are named, after *Time-Reversal Provides Unsupervised Feedback to LLMs*
+Three templates are named for decoders, after *Time-Reversal Provides Unsupervised Feedback to LLMs*
 (arXiv 2412.02626, algorithms 2 and 3):
 
 ========= ============== ===================== =============================
@@ -15,7 +15,8 @@ direction tokens read    context               target
 ``forward`` first to last query, then prompt   passage (the usual baseline)
 ========= ============== ===================== =============================
 
-A FoBa model, trained in both orders, takes any of them.
+A FoBa model, trained in both orders, takes any of them. Encoder-decoders have templates of their
+own: :data:`UPR` for Hugging Face's, :data:`BARE` and :data:`BARE_REVERSED` for ours.
 """
 
 import re
@@ -35,7 +36,7 @@ class Template:
     Both strings are in natural (reading) order. ``context`` is conditioned on, ``target`` is
     scored; one holds ``{query}``, the other ``{passage}``. In natural order a forward template
     reads *context, target*, a reverse one *target, context*; read backwards, the context again
-    comes first.
+    comes first. The encoder of an encoder-decoder reads its context in natural order always.
 
     White space directly before a placeholder is tokenised together with the text put there,
     because byte-level tokenizers join a word with the blank before it.
@@ -88,6 +89,19 @@ DIRECTIONS: dict[str, Template] = {
         target=" {passage}",
     ),
 }
+
+
+UPR = Template(
+    "upr",
+    "forward",
+    context="Passage: {passage}. Please write a question based on this passage.",
+    target="{query}",
+)
+"""The published prompt of UPR (Sachan et al., arXiv 2204.07496), for T5 and its kin."""
+
+BARE = Template("fo", "forward", context="{passage}", target="{query}")
+BARE_REVERSED = Template("ba", "reverse", context="{passage}", target="{query}")
+"""Passage and query as they are, for models that were trained to ask and need not be told."""
 
 
 def resolve_direction(direction: "str | Template") -> Template:

@@ -1,8 +1,8 @@
 """Weights at one byte a number, for models that are shipped.
 
-A matrix is stored as int8 with one float16 scale per row; vectors are stored as float16. Reading
-gives ordinary floating-point weights back. The largest error of a weight is half a step: 1/254 of
-the largest value in its row.
+A matrix is stored as int8 with one float16 scale per row; vectors are stored as float16, and
+buffers as they are. Reading gives ordinary floating-point weights back. The largest error of a
+weight is half a step: 1/254 of the largest value in its row.
 """
 
 import json
@@ -11,11 +11,16 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from trlm_retrieval.models.rounding import LEVELS, int8_scale
 
 _FILE, _SCALE = "model.int8.safetensors", ".scale"
+
+
+def auto_class(config: Any) -> Any:
+    """The Auto class that makes a language model of a configuration: decoder or encoder-decoder."""
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
 def is_small(folder: Path) -> bool:
@@ -35,6 +40,8 @@ def write_small(model: Any, folder: Path) -> None:
         scale = int8_scale(values, 1, 1e-7).half()
         tensors[name] = (values / scale.float()).round().clamp(-LEVELS, LEVELS).to(torch.int8)
         tensors[name + _SCALE] = scale
+    stored = model.state_dict()
+    tensors |= {name: b.detach().cpu() for name, b in model.named_buffers() if name in stored}
     save_file(tensors, folder / _FILE, {"format": "pt"})
     private = ("dtype", "_name_or_path")
     settings = {k: v for k, v in model.config.to_dict().items() if k not in private}
@@ -52,12 +59,16 @@ def read_small(folder: Path, dtype: torch.dtype) -> Any:
         if name.endswith(_SCALE):
             continue
         scale = tensors.get(name + _SCALE)
-        weights[name] = values.float() if scale is None else values.float() * scale.float()
+        if scale is not None:
+            weights[name] = values.float() * scale.float()
+        else:
+            weights[name] = values.float() if values.is_floating_point() else values
     config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    missing, unknown = model.load_state_dict(weights, strict=False)
-    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
-    if unknown or set(missing) - tied:
-        raise RuntimeError(f"weights and configuration in {folder} differ")
+    model = auto_class(config).from_config(config, dtype=torch.float32)
     model.tie_weights()
+    missing, unknown = model.load_state_dict(weights, strict=False)
+    places = {name: tensor.data_ptr() for name, tensor in model.state_dict().items()}
+    given = {places[name] for name in weights if name in places}
+    if unknown or any(places[name] not in given for name in missing):  # tied ones are given once
+        raise RuntimeError(f"weights and configuration in {folder} differ")
     return model.to(dtype)

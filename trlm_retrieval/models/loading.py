@@ -12,11 +12,16 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+)
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.models.adapter import adapter_base, is_adapter, merge_adapter
-from trlm_retrieval.models.int8_weights import is_small, read_small
+from trlm_retrieval.models.int8_weights import auto_class, is_small, read_small
 from trlm_retrieval.models.kinds import check_is_language_model, kind_of
 from trlm_retrieval.models.store import REGISTRY, resolve
 
@@ -129,7 +134,9 @@ def load_pretrained(
             model = (
                 read_small(folder, dtype)
                 if folder and is_small(folder)
-                else AutoModelForCausalLM.from_pretrained(
+                else auto_class(
+                    AutoConfig.from_pretrained(location, trust_remote_code=False)
+                ).from_pretrained(
                     location, dtype=dtype, use_safetensors=True, trust_remote_code=False
                 )
             )

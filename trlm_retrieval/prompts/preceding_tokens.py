@@ -56,7 +56,7 @@ def _joint_log_probs(
     lm: TimeReversedLM, text_ids: Sequence[int], progress: Progress | None
 ) -> np.ndarray:
     """log P(token, text) for each token of the vocabulary, in nats; shape (vocabulary,)."""
-    network, device = lm.network, lm.network.device
+    network, device = lm.decoder, lm.decoder.device
     start: Any = DynamicCache(config=lm.model.config)
     first = torch.tensor([[lm.encoder.start_ids["forward"]]], device=device)
     outputs = network.outputs(input_ids=first, past_key_values=start, use_cache=True)
@@ -70,7 +70,7 @@ def _joint_log_probs(
         before.batch_repeat_interleave(len(tokens))
         rows = torch.cat([tokens[:, None], text[:-1].expand(len(tokens), -1)], 1)
         outputs = network.outputs(input_ids=rows, past_key_values=before, use_cache=True)
-        log_probs = network.log_probs(outputs.flatten(0, 1), text.repeat(len(tokens)))
+        log_probs = network.chosen_log_probs(outputs.flatten(0, 1), text.repeat(len(tokens)))
         found.append(log_probs.reshape(len(tokens), -1).sum(1, dtype=np.float64))
         if progress:
             progress(len(tokens))

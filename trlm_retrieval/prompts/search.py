@@ -228,7 +228,7 @@ class _Tokens:
         size = lm.model.get_input_embeddings().weight.shape[0]
         special = set(lm.tokenizer.all_special_ids)
         texts = lm.tokenizer.batch_decode([[i] for i in range(len(lm.tokenizer))])
-        self.allowed = torch.zeros(size, dtype=torch.bool, device=lm.network.device)
+        self.allowed = torch.zeros(size, dtype=torch.bool, device=lm.decoder.device)
         good = [
             i
             for i, text in enumerate(texts)
@@ -258,7 +258,7 @@ class _Tokens:
 def _slopes(lm: TimeReversedLM, slots: Sequence[Slot], free: tuple[int, ...]) -> torch.Tensor:
     """How much each token would add at each place to first order, (places, vocabulary)."""
     embeddings = lm.model.get_input_embeddings()
-    device = lm.network.device
+    device = lm.decoder.device
 
     def embedded(ids: Sequence[int]) -> torch.Tensor:
         return embeddings(torch.tensor(ids, device=device)).detach()

@@ -57,7 +57,9 @@ def undertrained_tokens(
         most of those near the centroid are, or worse than all random tokens; the worst first.
     :raises ValueError: if ``examined`` is not positive, or leaves no other tokens to compare with.
     """
-    vectors = lm.model.get_input_embeddings().weight.detach().float().cpu()[: len(lm.tokenizer)]
+    vectors = (
+        lm.decoder.model.get_input_embeddings().weight.detach().float().cpu()[: len(lm.tokenizer)]
+    )
     if not 0 < examined < len(vectors):
         raise ValueError(
             f"examined must be positive and below the {len(vectors)} tokens that there are, not "

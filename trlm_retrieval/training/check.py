@@ -110,6 +110,6 @@ def order_losses(
     for order, step in steps.items():
         start = lm.tokenizer.convert_tokens_to_ids(lm.start_tokens[order])
         rows = [((start,), ids[::step]) for ids in tokens]
-        found = target_log_probs(lm.network, rows, lm.token_budget)
+        found = target_log_probs(lm.decoder, rows, lm.token_budget)
         losses[order] = -float(np.concatenate(found).mean())
     return losses
