@@ -12,7 +12,7 @@ import numpy.typing as npt
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.models.store import resolve
 from trlm_retrieval.progress import progress_bar
-from trlm_retrieval.text.normalise import well_formed
+from trlm_retrieval.text.normalise import normalise
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -100,7 +100,7 @@ class SentenceEmbedder:
             rows = []
             cut = 0
             for start in range(0, len(texts), _CHUNK):
-                chunk = [well_formed(text) for text in texts[start : start + _CHUNK]]
+                chunk = [normalise(text) for text in texts[start : start + _CHUNK]]
                 cut += _cut(chunk, model)
                 rows.append(
                     model.encode(
