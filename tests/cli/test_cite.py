@@ -33,15 +33,16 @@ def test_prints_numbered_citations_with_their_quotes(cite: Run) -> None:
         [citation] = sentence["citations"]
         assert f"[{citation['number']}]" in found["answer"]
         assert f"“{citation['quote']}”" in outcome.out
-    assert "[7] points nowhere" in outcome.out and "2 sentences, 0 unsupported" in outcome.out
+    assert "[7] is no source" in outcome.out
+    assert "2 sentences, 0 without a near source" in outcome.out
     assert found["sources"]["1"]["id"] == "a.txt" and found["sources"]["2"]["id"] == "b.txt"
 
 
 def test_no_support_is_an_exit_code(cite: Run) -> None:
     outcome = cite(*NONE)
     assert outcome.code == 3
-    assert outcome.out.count("no source supports this") == 2
-    assert outcome.out.startswith("The with statement calls exit. Keys keep order!")
+    assert outcome.out.count("no source is near this") == 2
+    assert outcome.out.startswith("The with statement calls exit. Keys keep order [7]!")
 
 
 def test_writes_a_page(cite: Run, tmp_path: Path) -> None:

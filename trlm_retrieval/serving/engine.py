@@ -117,10 +117,11 @@ class Engine:
         hits = [
             RerankHit(
                 index=int(document.id),
-                relevance_score=exp(document.meta[META_KEY]["mean_log_likelihood"]),
+                relevance_score=0.0 if mean is None else exp(mean),
                 log_likelihood=document.meta[META_KEY]["log_likelihood"],
             )
             for document in found["documents"]
+            for mean in [document.meta[META_KEY]["mean_log_likelihood"]]
         ]
         scored = found["documents"][0].meta[META_KEY]["tokens_scored"] * len(candidates)
         usage = {"prompt_tokens": scored, "total_tokens": scored}
