@@ -238,6 +238,12 @@ def test_files_that_are_not_utf8(tmp_path: Path, encoding: str, told: str | None
     assert all("not UTF-8, read as" in note and "a.txt" in note for note in reading.notes)
 
 
+def test_a_few_bytes_are_read_as_the_commonest_encoding(tmp_path: Path) -> None:
+    reading = read([write(tmp_path / "a.txt", "caf\xe9".encode("cp1252"))])
+    assert [passage.content for passage in reading.passages] == ["caf\xe9"]
+    assert reading.notes == [f"{tmp_path / 'a.txt'}: not UTF-8, read as cp1252"]
+
+
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     reading = read([write(tmp_path / "a.txt", bytes(range(256)) * 9)])
     assert [skipped.reason for skipped in reading.skipped] == [

@@ -28,6 +28,8 @@ KINDS = {
 _FRONT_MATTER = re.compile(
     r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE
 )
+_TELLING = 3  # bytes beyond ASCII
+_UNUSED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # of cp1252
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -83,11 +85,19 @@ def decode(data: bytes) -> tuple[str, str | None]:
         text = data.decode(_BYTE_ORDER_MARKS.get(data[:2], "utf-8-sig"))
         encoding = _BYTE_ORDER_MARKS.get(data[:2])
     except UnicodeDecodeError:
-        best = from_bytes(data).best() if b"\0" not in data else None
-        if best is None:
-            raise Unreadable("it is no text in any known encoding") from None
-        text, encoding = str(best), best.encoding
+        encoding = _detected(data)
+        text = data.decode(encoding)
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"), encoding
+
+
+def _detected(data: bytes) -> str:
+    """The encoding of bytes that are not UTF-8; too few of them tell nothing but the commonest."""
+    if b"\0" not in data:
+        if sum(byte > 127 for byte in data) < _TELLING:
+            return "cp1252" if not _UNUSED & set(data) else "latin-1"
+        if best := from_bytes(data).best():
+            return best.encoding
+    raise Unreadable("it is no text in any known encoding")
 
 
 def _markdown(text: str) -> Converted:
