@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from trlm_retrieval.lm.state_folder import model_of_states
-from trlm_retrieval.passage_index.files import STATES
+from trlm_retrieval.passage_index.files import STATES, read_manifest
 
 from . import load
 
@@ -19,6 +19,7 @@ def search_settings(
     :param model: what ranks; None leaves what the pipeline says. Where states of that model stand
         beside the index, they are used.
     :param candidates: passages that each first stage finds, and that are reranked.
+    :raises PassageIndexError: if there is no index, or none that this version can read.
     """
     settings = load(pipeline).to_dict()
     parts = {name: part["init_parameters"] for name, part in settings["components"].items()}
@@ -26,6 +27,8 @@ def search_settings(
         parts[name]["index"] = str(index)
     for name in ("bm25", "dense", "fusion"):
         parts[name]["top_k"] = candidates
+    # The ranker reads passages as the index does: else the states kept beside it would not match.
+    parts["ranker"]["meta_fields_to_embed"] = read_manifest(index)["meta_fields_to_embed"]
     if model is not None:
         parts["ranker"]["model"] = model
     if model_of_states(index / STATES) == parts["ranker"]["model"]:

@@ -137,7 +137,7 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False, default=_plain)
     except ValueError:  # a number that is none, which a few values hold: replaced only then
-        text = json.dumps(_finite(value), ensure_ascii=False, indent=indent, default=_plain)
+        text = json.dumps(finite(value), ensure_ascii=False, indent=indent, default=_plain)
     return well_formed(text)
 
 
@@ -155,13 +155,14 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else str(value)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A copy of a value for JSON in which None stands for NaN and infinity."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -245,6 +246,8 @@ def parse_object(line: bytes, where: str) -> dict[str, Any]:
         raise DataError(
             f"{where}: not valid JSON ({error.msg}, character {error.pos + 1})"
         ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not valid JSON (no UTF-8 at byte {error.start + 1})") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not valid JSON ({error})") from error
     if not isinstance(row, dict):

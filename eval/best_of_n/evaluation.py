@@ -171,15 +171,15 @@ def _reverse(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
 
 def _default(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
     """What TRLMAnswerRanker ships."""
-    reverse, lengths = scorer.reverse(prompts), scorer.lengths(prompts)
+    reverse = scorer.reverse(prompts)
     forward: list[list[float | None]]
     if FORWARD_WEIGHT:
         forward = [[score.mean for score in row] for row in scorer.forward(prompts)]
     else:  # a pass for each reply, for nothing
         forward = [[None] * len(row) for row in reverse]
     return [
-        by_score(prompt, [reply_score(r.mean, n, f) for r, n, f in zip(*column, strict=True)])
-        for prompt, *column in zip(prompts, reverse, lengths, forward, strict=True)
+        by_score(prompt, [reply_score(r.mean, f) for r, f in zip(*column, strict=True)])
+        for prompt, *column in zip(prompts, reverse, forward, strict=True)
     ]
 
 

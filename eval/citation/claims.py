@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from trlm_retrieval.citation.search import SearchName, search
-from trlm_retrieval.citation.support import GainDirection, SupportScorer, support_template
+from trlm_retrieval.citation.support import ScoredHalf, SupportScorer, support_template
 from trlm_retrieval.passage_index.bm25 import RankBM25
 from trlm_retrieval.text.words import words
 
@@ -65,14 +65,14 @@ def _forward(claims: Sequence[Claim], scorer: Scorer, mean: bool) -> Scores:
     return _by_claim(claims, [score.mean if mean else score.sum for score in found])
 
 
-def _gain(claims: Sequence[Claim], scorer: Scorer, direction: GainDirection) -> Scores:
+def _gain(claims: Sequence[Claim], scorer: Scorer, direction: ScoredHalf) -> Scores:
     """Gain over the prior, in nats for each token of the scored half."""
     found = scorer.support(direction).score(_pairs(claims))
     return _by_claim(claims, [support.gain for support in found])
 
 
 def _search(
-    claims: Sequence[Claim], scorer: Scorer, name: SearchName, direction: GainDirection
+    claims: Sequence[Claim], scorer: Scorer, name: SearchName, direction: ScoredHalf
 ) -> Scores:
     """A search among the passages as it goes among the sentences of one."""
     tasks = [(claim.text, [f"{passage}\n" for passage in claim.passages]) for claim in claims]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from trlm_retrieval.citation.support import GainDirection, SupportScorer, support_template
+from trlm_retrieval.citation.support import ScoredHalf, SupportScorer, support_template
 from trlm_retrieval.lm import Template, TimeReversedLM
 from trlm_retrieval.models.embedder import SentenceEmbedder
 from trlm_retrieval.progress import progress_bar
@@ -35,7 +35,7 @@ class Scorer:
         return scores
 
     def support(
-        self, direction: GainDirection, overlap_weight: float = 0.0, whole: bool = False
+        self, direction: ScoredHalf, overlap_weight: float = 0.0, whole: bool = False
     ) -> SupportScorer:
         """A scorer of support in a direction, for pairs of this evaluation."""
         template = support_template(direction, self.lm.default_direction == "ba")

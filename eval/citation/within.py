@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from trlm_retrieval.citation.search import DEFAULT_SEARCH, SEARCHES, SearchName, search
-from trlm_retrieval.citation.support import OVERLAP_WEIGHT, GainDirection, shared_words, word_sets
+from trlm_retrieval.citation.support import OVERLAP_WEIGHT, ScoredHalf, shared_words, word_sets
 from trlm_retrieval.errors import DataError
 
 from ..measures import PerQuery
@@ -46,7 +46,7 @@ def _search(
     answers: Sequence[Grounded],
     scorer: Scorer,
     name: SearchName,
-    direction: GainDirection,
+    direction: ScoredHalf,
     overlap_weight: float = 0.0,
 ) -> Cited:
     tasks = [
@@ -63,7 +63,7 @@ def _search(
     return found
 
 
-_DIRECTIONS: tuple[tuple[str, GainDirection], ...] = (("forward", "source"), ("reverse", "claim"))
+_DIRECTIONS: tuple[tuple[str, ScoredHalf], ...] = (("forward", "source"), ("reverse", "claim"))
 
 METHODS: dict[str, Callable[[Sequence[Grounded], Scorer], Cited]] = {
     "everything": _everything,

@@ -13,18 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from trlm_retrieval.components.fusion import (
-    DEFAULT_FIRST_STAGE_WEIGHT,
-    DEFAULT_NORMALISATION,
-    Normalisation,
-    combine,
-)
+from trlm_retrieval.components.fusion import DEFAULT_FIRST_STAGE_WEIGHT, combine
 from trlm_retrieval.lm import Template, TimeReversedLM
 from trlm_retrieval.passage_index.documents import passage_text
 from trlm_retrieval.progress import progress_bar
@@ -105,18 +99,14 @@ def dirichlet(mu: float) -> Callable[[int], float]:
     return lambda tokens: tokens / (tokens + mu)
 
 
-def combined(
-    scorer: Scorer,
-    weight: float = DEFAULT_FIRST_STAGE_WEIGHT,
-    normalisation: Normalisation = DEFAULT_NORMALISATION,
-) -> Scorer:
+def combined(scorer: Scorer, weight: float = DEFAULT_FIRST_STAGE_WEIGHT) -> Scorer:
     """Combine a scorer with the first stage."""
 
     def run(of: Collection) -> Run:
         found = {}
         for query, scores in scorer(of).items():
             first = [of.candidates[query][document] for document in scores]
-            total = combine(first, list(scores.values()), weight, normalisation)
+            total = combine(first, list(scores.values()), weight)
             found[query] = dict(zip(scores, total.tolist(), strict=True))
         return found
 
@@ -294,14 +284,7 @@ def main() -> None:
         ("passage tokens, alone", {str(n): likelihood(shipped, n) for n in LENGTHS}),
         ("unigram mixture, alone", mixtures),
         ("unigram mixture, combined", {k: combined(v) for k, v in mixtures.items()}),
-        (
-            "normalisation and first-stage weight",
-            {
-                f"{kind} {weight}": combined(alone, weight, kind)
-                for kind in get_args(Normalisation)
-                for weight in WEIGHTS
-            },
-        ),
+        ("first-stage weight", {str(weight): combined(alone, weight) for weight in WEIGHTS}),
     ):
         console.print(compare(title, settings, collections))
         console.print()

@@ -33,15 +33,16 @@ def test_prints_numbered_citations_with_their_quotes(cite: Run) -> None:
         [citation] = sentence["citations"]
         assert f"[{citation['number']}]" in found["answer"]
         assert f"“{citation['quote']}”" in outcome.out
-    assert "[7] points nowhere" in outcome.out and "2 sentences, 0 unsupported" in outcome.out
+    assert "[7] is no source" in outcome.out
+    assert "2 sentences, 0 without a near source" in outcome.out
     assert found["sources"]["1"]["id"] == "a.txt" and found["sources"]["2"]["id"] == "b.txt"
 
 
 def test_no_support_is_an_exit_code(cite: Run) -> None:
     outcome = cite(*NONE)
     assert outcome.code == 3
-    assert outcome.out.count("no source supports this") == 2
-    assert outcome.out.startswith("The with statement calls exit. Keys keep order!")
+    assert outcome.out.count("no source is near this") == 2
+    assert outcome.out.startswith("The with statement calls exit. Keys keep order [7]!")
 
 
 def test_writes_a_page(cite: Run, tmp_path: Path) -> None:
@@ -59,12 +60,12 @@ def test_reads_standard_input(run: Run, cite: Run, tiny_lm_folder: Path, monkeyp
 
 def test_bad_input(run: Run, cite: Run, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text(" \n")
-    (tmp_path / "bytes.txt").write_bytes(b"ab\xff")
+    (tmp_path / "bytes.txt").write_bytes(b"ab\xff\0")
     (tmp_path / "image.png").write_bytes(b"x")
     for arguments, message in [
         (["-a", "empty.txt", "-s", "a.txt"], "the answer is empty"),
-        (["-a", "bytes.txt", "-s", "a.txt"], "bytes.txt is not UTF-8 text (byte 3)"),
-        (["-a", "none.txt", "-s", "a.txt"], "none.txt: No such file"),
+        (["-a", "bytes.txt", "-s", "a.txt"], "bytes.txt: it is no text in any known encoding"),
+        (["-a", "none.txt", "-s", "a.txt"], "none.txt does not exist"),
         (["-a", "answer.txt", "-s", "none"], "no such file or folder: none"),
         (["-a", "answer.txt", "-s", "image.png"], "no text to cite in image.png"),
         (["-a", "answer.txt", "-s", "a.txt", "--search", "magic"], "search must be one of"),
@@ -72,3 +73,15 @@ def test_bad_input(run: Run, cite: Run, tmp_path: Path) -> None:
     ]:
         outcome = run("cite", *arguments)
         assert outcome.code == 2 and message in outcome.err, outcome.err
+
+
+def test_every_source_keeps_its_number(cite: Run, tmp_path: Path) -> None:
+    (tmp_path / "answer.txt").write_text("Keys keep order [1]. Blocks are wrapped [3]. So [2].")
+    (tmp_path / "b.txt").write_text(" ")
+    (tmp_path / "c.txt").write_text("Blocks are wrapped.")
+    outcome = cite("c.txt", *ALL)
+    found = json.loads(cite("c.txt", *ALL, "--json").out)
+    assert [found["sources"][number]["id"] for number in "123"] == ["a.txt", "b.txt", "c.txt"]
+    markers = [sentence["markers"][0]["document_id"] for sentence in found["sentences"]]
+    assert markers == ["a.txt", "c.txt", "b.txt"]
+    assert "source [2] could not be read" in outcome.out

@@ -1,7 +1,5 @@
 """TRLMAnswerRanker orders replies by what the query gains from each of them."""
 
-from math import log
-
 import pytest
 from haystack import Pipeline
 from haystack.components.builders import AnswerBuilder
@@ -29,7 +27,7 @@ def message(text, *log_probs):
 
 
 def plain(lm, **settings):
-    return TRLMAnswerRanker(lm, **{"forward_weight": 0.0, "length_weight": 0.0, **settings})
+    return TRLMAnswerRanker(lm, **{"forward_weight": 0.0, **settings})
 
 
 def test_orders_by_the_likelihood_of_the_query(tiny_lm):
@@ -40,8 +38,8 @@ def test_orders_by_the_likelihood_of_the_query(tiny_lm):
     assert found["scores"] == pytest.approx(sorted(means.values(), reverse=True), abs=1e-3)
 
 
-def test_length_and_forward_likelihood_count_as_weighed(tiny_lm):
-    ranker = TRLMAnswerRanker(tiny_lm, forward_weight=0.5, length_weight=0.2)
+def test_forward_likelihood_counts_as_weighed(tiny_lm):
+    ranker = TRLMAnswerRanker(tiny_lm, forward_weight=0.5)
     found = ranker.run(QUERY, [message(reply) for reply in REPLIES])
     pairs = {reply: (QUERY, reply) for reply in REPLIES}
     for rank, (reply, score) in enumerate(
@@ -52,7 +50,7 @@ def test_length_and_forward_likelihood_count_as_weighed(tiny_lm):
         [reverse] = tiny_lm.score([pair], reply_template(True))
         [forward] = tiny_lm.score([pair], REPLY_GIVEN_QUERY)
         [tokens] = count_tokens(tiny_lm.tokenizer, [pair[1]])
-        expected = reverse.mean + 0.5 * forward.mean + 0.2 * log(1 + tokens)
+        expected = reverse.mean + 0.5 * forward.mean
         assert score == measured["score"] == pytest.approx(expected, abs=1e-3)
         assert measured["log_likelihood"] == pytest.approx(reverse.sum, abs=1e-3)
         assert measured["forward_log_likelihood"] == pytest.approx(forward.mean, abs=1e-3)
@@ -86,7 +84,7 @@ def test_a_score_does_not_depend_on_the_other_replies(tiny_lm):
     together = dict(zip(*ranker.run(QUERY, REPLIES).values(), strict=True))
     for reply in REPLIES:
         assert ranker.run(QUERY, [reply])["scores"] == pytest.approx([together[reply]], abs=1e-3)
-    assert reply_score(-1.0, 3) == reply_score(-1.0, 3, None)
+    assert reply_score(-1.0) == reply_score(-1.0, None, 2.0)
 
 
 def test_top_k_and_nothing_lost(tiny_lm):
@@ -122,7 +120,7 @@ def test_bad_input(tiny_lm):
         TRLMAnswerRanker(tiny_lm).run(" ", REPLIES)
     with pytest.raises(ValueError, match="leaves no room"):
         TRLMAnswerRanker(tiny_lm).run("word " * 5000, REPLIES)
-    for settings in ({"top_k": 0}, {"max_reply_tokens": 0}):
+    for settings in ({"top_k": 0}, {"max_passage_tokens": 0}):
         with pytest.raises(ValueError, match="must be positive"):
             TRLMAnswerRanker(tiny_lm, **settings)
     with pytest.raises(ValueError, match="top_k must be positive"):
@@ -145,8 +143,7 @@ def test_survives_serialisation(tiny_lm, tiny_lm_folder):
         str(tiny_lm_folder),
         top_k=1,
         forward_weight=0.3,
-        length_weight=-0.1,
-        max_reply_tokens=77,
+        max_passage_tokens=77,
         device=ComponentDevice.from_str("cpu"),
         dtype="float32",
     )

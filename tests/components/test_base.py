@@ -1,17 +1,27 @@
-"""All components that take replies read the same text of them: all of it."""
+"""What all components share: serialisation, and the text of replies that they read."""
+
+from copy import deepcopy
 
 import pytest
 from haystack import Document
 from haystack.dataclasses import ChatMessage, TextContent
+from haystack.utils import ComponentDevice
 
 from trlm_retrieval.components import (
+    BM25Retriever,
+    FAISSRetriever,
+    LocalChatGenerator,
+    PassageIndexWriter,
+    QuestionFilter,
     TRLMAnswerRanker,
     TRLMCitationAttributor,
     TRLMQueryGenerator,
+    TRLMRanker,
     TRLMSafetyFilter,
 )
 from trlm_retrieval.components.base import reply_text
 
+CPU = ComponentDevice.from_str("cpu")
 TEXTS = ["Keys keep their order.", "The with statement calls exit."]
 WHOLE = "\n".join(TEXTS)
 
@@ -57,3 +67,26 @@ def test_all_of_it_is_judged(tiny_lm, reply):
     safety = TRLMSafetyFilter(harmless, model=tiny_lm, number=2)
     found = [safety.run("", [one])["decisions"] for one in (reply, WHOLE, TEXTS[0])]
     assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.parametrize(
+    "component",
+    [
+        TRLMRanker(device=CPU, states_folder="states"),
+        TRLMAnswerRanker(device=CPU),
+        TRLMCitationAttributor(device=CPU),
+        TRLMQueryGenerator(device=CPU),
+        TRLMSafetyFilter(device=CPU),
+        LocalChatGenerator(device=CPU),
+        QuestionFilter(),
+        PassageIndexWriter(),
+        BM25Retriever(),
+        FAISSRetriever(),
+    ],
+)
+def test_the_same_dict_is_read_twice_and_stays_as_it_is(component):
+    written = component.to_dict()
+    kept = deepcopy(written)
+    for _ in range(2):
+        assert type(component).from_dict(written).to_dict() == kept
+        assert written == kept

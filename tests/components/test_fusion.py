@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trlm_retrieval.components.fusion import combine, normalise
+from trlm_retrieval.components.fusion import combine, standardised
 
 
 def test_weight_zero_gives_the_log_likelihoods_and_one_the_first_stage_order():
@@ -12,28 +12,22 @@ def test_weight_zero_gives_the_log_likelihoods_and_one_the_first_stage_order():
     assert np.argsort(-combine(first, second, 1.0)).tolist() == [0, 2, 1]
 
 
-@pytest.mark.parametrize("how", ["zscore", "minmax"])
-def test_scales_do_not_matter(how):
+def test_scales_do_not_matter():
     first, second = [3.0, 1.0, 2.0, 0.5], [-9.0, -5.0, -7.0, -6.0]
     stretched = [100 * score + 7 for score in first]
     np.testing.assert_allclose(
-        combine(first, second, 0.3, how), combine(stretched, second, 0.3, how), atol=1e-9
+        combine(first, second, 0.3), combine(stretched, second, 0.3), atol=1e-9
     )
 
 
 def test_known_values():
-    np.testing.assert_allclose(normalise([1.0, 3.0], "zscore"), [-1, 1])
-    np.testing.assert_allclose(normalise([1.0, 3.0, 2.0], "minmax"), [0, 1, 0.5])
-    np.testing.assert_allclose(normalise([1.0, 3.0, 2.0], "rank"), [1 / 63, 1 / 61, 1 / 62])
-    np.testing.assert_allclose(
-        combine([1.0, 3.0], [-2.0, -4.0], 0.25, "minmax"), [0.75 * 1, 0.25 * 1]
-    )
+    np.testing.assert_allclose(standardised([1.0, 3.0]), [-1, 1])
+    np.testing.assert_allclose(combine([1.0, 3.0], [-2.0, -4.0], 0.25), [0.5, -0.5])
 
 
-@pytest.mark.parametrize("how", ["zscore", "minmax", "rank"])
-def test_equal_scores_and_nothing_at_all(how):
-    assert len(set(normalise([2.0, 2.0], how))) == (2 if how == "rank" else 1)
-    assert normalise([], how).size == 0
+def test_equal_scores_and_nothing_at_all():
+    assert standardised([2.0, 2.0]).tolist() == [0, 0]
+    assert standardised([]).size == 0
 
 
 @pytest.mark.parametrize(
@@ -42,7 +36,6 @@ def test_equal_scores_and_nothing_at_all(how):
         (([1.0], [1.0, 2.0]), "do not fit"),
         (([1.0], [1.0], 1.5), "0..1"),
         (([float("nan")], [1.0], 0.5), "finite"),
-        (([1.0], [1.0], 0.5, "softmax"), "normalisation"),
     ],
 )
 def test_bad_input(arguments, message):

@@ -187,7 +187,6 @@ def test_empty_query(tiny_lm, query):
     [
         ({"top_k": 0}, "top_k"),
         ({"first_stage_weight": 2.0}, "first_stage_weight"),
-        ({"normalisation": "softmax"}, "normalisation"),
         ({"max_passage_tokens": 0}, "max_passage_tokens"),
         ({"states_megabytes": -1}, "states_megabytes"),
     ],
@@ -197,9 +196,57 @@ def test_bad_parameters(parameters, message):
         TRLMRanker(**parameters)
 
 
-def test_bad_documents_and_top_k(tiny_lm):
-    with pytest.raises(ValueError, match="'empty' has no text content"):
-        TRLMRanker(tiny_lm).run(QUERY, [*DOCUMENTS, Document(id="empty", content=" ")])
+@pytest.mark.parametrize("weight", [0.0, 0.45])
+@pytest.mark.parametrize("explain", [False, True])
+def test_documents_without_text_come_last(tiny_lm, weight, explain, caplog):
+    blank = [
+        Document(id="blank", content=" \n", score=9.0),
+        Document(id="none", content=None, score=8.0),
+        Document(id="untitled", content="", score=7.0, meta={"title": None}),
+    ]
+    ranker = TRLMRanker(tiny_lm, first_stage_weight=weight, explain=explain)
+    found = ranker.run(QUERY, [*blank, *DOCUMENTS])["documents"]
+    alone = ranker.run(QUERY, DOCUMENTS)["documents"]
+    assert [d.id for d in found] == [*(d.id for d in alone), "blank", "none", "untitled"]
+    assert [d.score for d in found[:3]] == pytest.approx([d.score for d in alone], abs=1e-3)
+    assert found[3].score < found[2].score
+    assert found[3].meta["trlm"]["log_likelihood"] is None
+    assert "3 of 6 documents" in caplog.text
+    above = ranker.run(QUERY, [*blank, *DOCUMENTS], score_threshold=found[3].score + 0.5)
+    assert len(above["documents"]) == 3
+
+
+def test_nothing_but_blank_documents(tiny_lm):
+    found = TRLMRanker(tiny_lm).run(QUERY, [Document(id="a", content=""), Document(id="b")])
+    assert {document.id for document in found["documents"]} == {"a", "b"}
+
+
+def test_a_title_alone_is_scored(tiny_lm):
+    titled = Document(id="t", content=None, meta={"title": "The with statement calls exit."})
+    ranker = TRLMRanker(tiny_lm, first_stage_weight=0.0)
+    [found] = ranker.run(QUERY, [titled])["documents"]
+    [expected] = tiny_lm.score([(QUERY, "The with statement calls exit.\n")], "ba")
+    assert found.score == pytest.approx(expected.sum, abs=1e-3)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_first_stage_scores_that_are_no_numbers_come_last(tiny_lm, score, caplog):
+    odd = Document(id="odd", content="The with statement calls exit.", score=score)
+    found = TRLMRanker(tiny_lm).run(QUERY, [odd, *DOCUMENTS])["documents"]
+    assert found[-1].id == "odd" and all(math.isfinite(document.score) for document in found)
+    assert found[-1].meta["trlm"]["first_stage_score"] is None
+    assert "1 of 4 documents" in caplog.text
+
+
+@pytest.mark.parametrize("weight", [0.0, None])
+def test_where_no_first_stage_score_counts_the_likelihood_ranks(tiny_lm, weight):
+    odd = [replace(document, score=math.nan) for document in DOCUMENTS]
+    found = TRLMRanker(tiny_lm, first_stage_weight=weight).run(QUERY, odd)["documents"]
+    plain = TRLMRanker(tiny_lm, first_stage_weight=0.0).run(QUERY, DOCUMENTS)["documents"]
+    assert [document.id for document in found] == [document.id for document in plain]
+
+
+def test_bad_top_k(tiny_lm):
     with pytest.raises(ValueError, match="top_k"):
         TRLMRanker(tiny_lm).run(QUERY, DOCUMENTS, top_k=0)
 
@@ -215,7 +262,6 @@ def test_survives_a_pipeline_round_trip(tiny_lm_folder):
         direction="ba",
         top_k=3,
         first_stage_weight=0.25,
-        normalisation="minmax",
         score_threshold=-5.0,
         explain=True,
         meta_fields_to_embed=["name"],

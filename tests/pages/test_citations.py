@@ -18,7 +18,7 @@ ANSWER = "The with statement calls exit [2][9].\n\nAnother <script>alert(1)</scr
 
 @pytest.fixture
 def answer(tiny_lm):
-    attributor = TRLMCitationAttributor(tiny_lm, threshold=-1e9)
+    attributor = TRLMCitationAttributor(tiny_lm, score_threshold=-1e9)
     return attributor.run(replies=[ANSWER], documents=DOCUMENTS, query="<q>?")["answers"][0]
 
 
@@ -39,16 +39,19 @@ def test_sentences_and_their_support_are_tied(answer):
     page = citation_page(
         cite(answer, (2, "The with statement calls exit."), (1, "Another & more."))
     )
-    assert re.search(r'data-s="1" href="#q1"[^>]*>The with statement calls exit\.</a>', page)
+    assert re.search(
+        r'data-s="1" href="#q1"[^>]*>The with statement calls exit <del[^>]*>\[9\]</del>\.</a>',
+        page,
+    )
     assert '<mark data-for="1">The with statement calls exit.</mark>' in page
     assert '<mark data-for="2">Another &amp; more.</mark>' in page
     assert 'mark[data-for~="2"]' in page and '<span id="q2"></span>' in page
-    assert "[9] points nowhere" in page and "[2]</span>b" in page and "[3] c" in page
+    assert "[9] is no source" in page and "[2]</span>b" in page and "[3] c" in page
 
 
 def test_unsupported_sentences_are_told(answer):
     page = citation_page(cite(answer, None, (1, "Another & more.")))
-    assert re.search(r'class="s none" data-s="1"[^>]*title="no source supports this', page)
+    assert re.search(r'class="s none" data-s="1"[^>]*title="no source is near this', page)
     assert 'href="#q1"' not in page
 
 

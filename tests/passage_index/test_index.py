@@ -547,11 +547,12 @@ def test_damage_is_found_and_named(index: PassageIndex, name: str, damage: str) 
     [
         ("{", "damaged"),
         ("[]", "damaged"),
-        ('{"format": 1}', "damaged"),
+        ('{"format": 2}', "damaged"),
         ('{"format": 99, "data": "data-x"}', "format 99"),
-        ('{"format": 1, "data": "../../elsewhere"}', "damaged"),
-        (f'{{"format": 1, "data": "data-{"0" * 32}"}}', "cannot be read"),
-        (f'{{"format": 1, "data": "data-{"0" * 32}", "files": []}}', "cannot be read"),
+        ('{"format": 1, "data": "data-x"}', "format 1, and this version reads format 2. Build"),
+        ('{"format": 2, "data": "../../elsewhere"}', "damaged"),
+        (f'{{"format": 2, "data": "data-{"0" * 32}"}}', "cannot be read"),
+        (f'{{"format": 2, "data": "data-{"0" * 32}", "files": []}}', "cannot be read"),
     ],
 )
 def test_a_damaged_manifest_is_found(index: PassageIndex, content: str, message: str) -> None:

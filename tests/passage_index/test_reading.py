@@ -1,13 +1,15 @@
 """Files of every kind become passages; what cannot be read is named with its reason."""
 
+import gzip
 import json
+import lzma
 from pathlib import Path
 
 import pytest
 from haystack import Document
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.passage_index.reading import Reading, read, split
+from trlm_retrieval.passage_index.reading import Reading, read, read_sources, split
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -72,7 +74,6 @@ def test_skipped_files_are_named_with_the_reason(tmp_path: Path) -> None:
     write(tmp_path / "Makefile", "all:")
     write(tmp_path / "broken.pdf", "no pdf at all")
     write(tmp_path / "empty.txt", " \n")
-    write(tmp_path / "latin.txt", "caf\xe9".encode("latin-1"))
     write(tmp_path / ".hidden/secret.txt", "hidden words")
     write(tmp_path / "rows.jsonl", '{"text": "good"}\n\n{"text": " "}\n')
 
@@ -87,12 +88,11 @@ def test_skipped_files_are_named_with_the_reason(tmp_path: Path) -> None:
         "Makefile",
         "broken.pdf",
         "empty.txt",
-        "latin.txt",
         ".hidden",
         "rows.jsonl, line 3",
     }
     assert reasons["image.png"] == ".png files are not read"
-    assert "utf-8" in reasons["latin.txt"]
+    assert reasons["broken.pdf"] == "damaged PDF"
     assert reasons["empty.txt"] == reasons["rows.jsonl, line 3"] == "no text in it"
 
 
@@ -187,3 +187,96 @@ def test_split_bounds_text_without_spaces() -> None:
 def test_split_refuses_a_size_of_nothing() -> None:
     with pytest.raises(ValueError, match="max_characters must be positive"):
         split([], 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "content"),
+    [
+        ("```bash\n# install first\n```\n\n# Pump Manual\n\nA valve.", "Pump Manual", None),
+        ("    # code\n\nPump *Manual*\n===\n\nA valve.", "Pump Manual", None),
+        ("# The `x` of **[Pumps](u)** &amp; more\n\nA valve.", "The x of Pumps & more", None),
+        ("\ufeff# Pump\n\nA valve.", "Pump", None),
+        ("---\ntitle: Pump\ndate: 2024-01-02\n---\n# Other\n\nA valve.", "Pump", None),
+        ("---\r\ntitle: Pump\r\n---\r\nA valve.", "Pump", "A valve."),
+        ("\ufeff---\ntitle: Pump\n---\n\nA valve.", "Pump", "A valve."),
+        ("---\n- no\n- fields\n---\nA valve.", None, None),
+        ("---\nA valve.\n\n---\nMore.", None, None),
+        ("<!-- # No -->\n\n## Second level\n\nA valve.", None, None),
+    ],
+)
+def test_titles_of_markdown(
+    tmp_path: Path, text: str, title: str | None, content: str | None
+) -> None:
+    [passage] = read([write(tmp_path / "a.md", text)]).passages
+    assert passage.meta.get("title") == title
+    assert "A valve." in (passage.content or "") and "\ufeff" not in (passage.content or "")
+    assert content is None or passage.content == content
+    assert "date" not in passage.meta or passage.meta["date"] == "2024-01-02"
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.html"])
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_line_ends_of_other_systems_change_nothing(tmp_path: Path, name: str, end: str) -> None:
+    lines = ["A first line about tides.", "", "A second paragraph. " * 60, "", "A third one."]
+    text = "\n".join(lines)
+    if name.endswith("html"):
+        text = f"<html><body><article><p>{text}</p></article></body></html>"
+    unix = read([write(tmp_path / "unix" / name, text)], 200).passages
+    other = read([write(tmp_path / "other" / name, text.replace("\n", end))], 200).passages
+    assert [passage.content for passage in unix] == [passage.content for passage in other]
+    assert len(unix) > 2
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"), [("utf-8-sig", None), ("utf-16", "utf-16"), ("cp1252", "cp1252")]
+)
+def test_files_that_are_not_utf8(tmp_path: Path, encoding: str, told: str | None) -> None:
+    text = "Das Café in der Straße öffnet früh, und die Gäste müssen draußen warten."
+    reading = read([write(tmp_path / "a.txt", text.encode(encoding))])
+    assert [passage.content for passage in reading.passages] == [text]
+    assert len(reading.notes) == (told is not None)
+    assert all("not UTF-8, read as" in note and "a.txt" in note for note in reading.notes)
+
+
+def test_a_few_bytes_are_read_as_the_commonest_encoding(tmp_path: Path) -> None:
+    reading = read([write(tmp_path / "a.txt", "caf\xe9".encode("cp1252"))])
+    assert [passage.content for passage in reading.passages] == ["caf\xe9"]
+    assert reading.notes == [f"{tmp_path / 'a.txt'}: not UTF-8, read as cp1252"]
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    reading = read([write(tmp_path / "a.txt", bytes(range(256)) * 9)])
+    assert [skipped.reason for skipped in reading.skipped] == [
+        "it is no text in any known encoding"
+    ]
+
+
+def test_compressed_files(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt.gz", gzip.compress(b"Plain words."))
+    write(tmp_path / "set/corpus.jsonl.xz", lzma.compress(b'{"_id": "d", "text": "A row."}'))
+    write(tmp_path / "set/queries.jsonl.gz", gzip.compress(b'{"_id": "q", "text": "A query."}'))
+    reading = read([tmp_path])
+    assert sorted(texts(reading).values()) == ["A row.", "Plain words."]
+    assert reading.skipped == []
+
+
+def test_an_id_that_comes_twice_names_both_places(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.jsonl", '{"id": "1", "text": "Apples."}')
+    two = write(tmp_path / "two.jsonl", '\n{"id": 1, "text": "Cars."}')
+    with pytest.raises(DataError) as raised:
+        read([one, two])
+    for expected in (f"{one}, line 1", f"{two}, line 2", "--duplicates first"):
+        assert expected in str(raised.value)
+    assert texts(read([one, two], duplicates="first")) == {"1": "Apples."}
+    assert texts(read([one, two], duplicates="last")) == {"1": "Cars."}
+
+
+def test_every_source_keeps_its_place(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.txt", "A.")
+    b = write(tmp_path / "b.txt", " ")
+    rows = write(tmp_path / "c.jsonl", '{"text": "C1."}\n\n{"text": ""}\n{"text": "C3."}')
+    image = write(tmp_path / "d.png", "x")
+    reading = read_sources([a, b, rows, image, a])
+    found = [passage.content for passage in reading.passages]
+    assert found == ["A.", "", "C1.", "", "C3.", "", "A."]
+    assert len(reading.skipped) == 3

@@ -129,7 +129,7 @@ def test_cited_rag_attributes_the_answer(here, tiny_lm_folder, monkeypatch):
 
     pipeline = with_model("cited_rag", tiny_lm_folder)
     monkeypatch.setattr(pipeline.get_component("generator"), "run", reply)
-    pipeline.get_component("citations").threshold = -1e9
+    pipeline.get_component("citations").score_threshold = -1e9
     inputs = {name: {"query": QUERY} for name in ("bm25", "dense", "ranker", "answer")}
     found = pipeline.run({**inputs, "prompt": {"question": QUERY}})
     [answer] = found["citations"]["answers"]

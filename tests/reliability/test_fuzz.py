@@ -83,7 +83,7 @@ def test_a_score_does_not_depend_on_the_others_in_its_batch(tiny_lm, pairs, dire
 @fuzz
 @given(reply=TEXT, documents=DOCUMENTS)
 def test_citation_attributor(tiny_lm, reply, documents):
-    attributor = TRLMCitationAttributor(tiny_lm, threshold=-1e9, write_markers=True)
+    attributor = TRLMCitationAttributor(tiny_lm, score_threshold=-1e9, write_markers=True)
     [answer] = attributor.run(replies=[reply], documents=documents)["answers"]
     for sentence in answer.meta["trlm"]["sentences"]:
         assert reply[sentence["start"] : sentence["end"]] == sentence["text"]

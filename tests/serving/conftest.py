@@ -93,7 +93,7 @@ def say(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         pipeline = client.app.state.engine.cited_rag  # type: ignore[attr-defined]
         monkeypatch.setattr(pipeline.get_component("generator"), "run", reply)
         monkeypatch.setattr(pipeline.get_component("generator"), "warm_up", lambda: None)
-        pipeline.get_component("citations").threshold = -1e9
+        pipeline.get_component("citations").score_threshold = -1e9
 
     return say
 

@@ -1,33 +1,76 @@
-"""Citation markers in a text, such as [1], [2, 3] or [1-3]: found, taken out, written.
+"""Citation markers in a text, such as [1], [2, 3], [1-3], 【1】, [^1] or [Source 1].
 
-Numbers of up to three digits in square brackets count as markers, wherever they stand but inside
-code (between backticks).
+A number in brackets counts as a citation only where it can be one: all its numbers name sources,
+and it is no index (``items[1]``), no link's text, no interval, no quantity, and stands neither in
+code nor in a list of references. Whatever else is in brackets stays as it is, to the letter.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from trlm_retrieval.text.sentences import Span, sentence_spans
 
-_MARKER = re.compile(r"\[\s*\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*\s*\]")
+_NUMBERS = r"\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*"
+_NAME = r"(?:(?:sources?|documents?|docs?|passages?|refs?|references?)\s*[:#.]?\s*|[#^]\s*)?"
+_MARKER = re.compile(
+    rf"\[\s*{_NAME}({_NUMBERS})\s*\]|【\s*{_NAME}({_NUMBERS})(?:†[^】\n]*)?\s*】", re.IGNORECASE
+)
 _PART = re.compile(r"(\d+)(?:\s*[–-]\s*(\d+))?")
-_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
 _CLOSING = re.compile(r"[\s.!?…。！？]*\Z")
-_LONGEST_RANGE = 50  # [1-900] cites its two ends, not 900 sources
+_LONGEST_RANGE = 50  # [1-900] names its two ends, not 900 sources
+
+# What a marker cannot stand in.
+_CODE = re.compile(
+    r"""
+    ^[ ]{0,3}(?P<fence>`{3,}|~{3,}).*?(?:^[ ]{0,3}(?P=fence)[`~]*[ \t]*$|\Z)  # fenced block
+    | (?<!`)(?P<ticks>`+)(?!`)(?:(?!\n\s*\n).)*?(?<!`)(?P=ticks)(?!`)          # inline code
+    | (?:\A|\n[ \t]*\n)(?:(?:[ ]{4}|\t)[^\n]*(?:\n|\Z))+                       # indented block
+    | <(?P<tag>pre|code|kbd|samp|tt|var|script|style|a)\b[^>]*>.*?(?:</(?P=tag)\s*>|\Z)
+    | <!--.*?(?:-->|\Z)
+    | <[a-z/][^<>\n]*>                                                         # inside a tag
+    | \$\$.*?\$\$                                                              # display formula
+    """,
+    re.VERBOSE | re.DOTALL | re.MULTILINE | re.IGNORECASE,
+)
+_HEADING = re.compile(
+    r"^[ \t]*(?:\#{1,6}[ \t]*)?[*_]{0,3}(?:references?|sources?|bibliography|citations?|footnotes?"
+    r"|notes|works[ ]cited|literature|quellen|literatur|références|fuentes|参考文献)[*_]{0,3}"
+    r"[ \t]*:?[*_]{0,3}[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NEXT_HEADING = re.compile(r"^\#{1,6}[ \t]", re.MULTILINE)
+_ENTRY = re.compile(r"^[ \t]*(?:[-*+][ \t]+)?(?:\[[^\]\n]{1,20}\]|【[^】\n]{1,20}】)(:?)[ \t]*\S")
+
+# What stands right before or right behind brackets that are no marker.
+_INDEX = re.compile(r"(?:[A-Za-z0-9_]|\w\([^()\n]*\)|[^\]]\[|^\[|!)\Z", re.DOTALL)
+_BARE = re.compile(r"\[[\s\d#^]")  # brackets that may be an index or a link's text
+_VALUE = re.compile(
+    r"(?:[=<>∈∉⊂+*/]|\w\(|\b(?:intervals?|ranges?|arrays?|lists?|vectors?|tuples?|between))\s*\Z",
+    re.IGNORECASE,
+)
+_LINK = re.compile(r"\(|:[ \t]*\S+://|\[(?!\s*[#^]?\s*\d|\s*[a-z]+\s*[:#.]?\s*\d)", re.IGNORECASE)
+_UNIT = re.compile(
+    r"\s*(?:%|‰|°|[µμmkcdn]?(?:g|l|m)\b|[µμ]g|mg|kg|ml|IU\b|mm|cm|km|hours?\b|days?\b|years?\b|€|\$)"
+)
 
 
 class Marker(NamedTuple):
-    """Where a marker stands, and the numbers it names."""
+    """Where a marker stands, and the numbers it names.
+
+    :ivar known: whether all of them are numbers of sources; if not, the marker is left in the text.
+    """
 
     span: Span
     numbers: tuple[int, ...]
+    known: bool
 
 
 class MarkedSentence(NamedTuple):
     """A sentence of a text, and the numbers that markers in it or right behind it name.
 
-    :ivar text: the sentence without its markers, on one line.
+    :ivar text: the sentence without any markers, on one line.
+    :ivar numbers: numbers named, also those that no source has.
     """
 
     span: Span
@@ -35,26 +78,36 @@ class MarkedSentence(NamedTuple):
     numbers: tuple[int, ...]
 
 
-def find_markers(text: str) -> list[Marker]:
-    """All markers of a text, in order."""
-    code = _code_spans(text)
-    return [
-        Marker(Span(*match.span()), _numbers(match.group()))
-        for match in _MARKER.finditer(text)
-        if not any(start < match.end() and match.start() < end for start, end in code)
-    ]
+def find_markers(text: str, sources: Collection[int]) -> list[Marker]:
+    """What may be a marker in a text, in order.
+
+    :param sources: the numbers that sources have.
+    """
+    protected = _protected(text)
+    found: list[Marker] = []
+    for match in _MARKER.finditer(text):
+        span = Span(*match.span())
+        numbers = _numbers(match[1] or match[2])
+        chained = bool(found) and not text[found[-1].span.end : span.start].strip(" \t")
+        if 0 in numbers or any(s < span.end and span.start < e for s, e in protected):
+            continue
+        if chained or _free(text, span, len(numbers)):
+            found.append(Marker(span, numbers, all(number in sources for number in numbers)))
+    return found
 
 
-def without_markers(text: str) -> str:
-    """The text without its markers and the blanks right before them."""
-    return _edited(text, _removals(text))
+def without_markers(text: str, sources: Collection[int]) -> str:
+    """The text without the markers of these sources and the blanks right before them."""
+    return _edited(text, _removals(text, _known(text, sources)))
 
 
-def marked_sentences(text: str, language: str = "en") -> list[MarkedSentence]:
+def marked_sentences(
+    text: str, sources: Collection[int], language: str = "en"
+) -> list[MarkedSentence]:
     """The sentences of a text; a marker between two of them belongs to the one before it."""
-    markers = find_markers(text)
-    removals = _removals(text)
-    spans = sentence_spans(_blanked(text), language)
+    markers = find_markers(text, sources)
+    removals = _removals(text, markers)
+    spans = sentence_spans(_blanked(text, markers), language)
     numbers: list[list[int]] = [[] for _ in spans]
     for marker in markers if spans else ():
         started = [i for i, span in enumerate(spans) if span.start <= marker.span.start]
@@ -65,23 +118,62 @@ def marked_sentences(text: str, language: str = "en") -> list[MarkedSentence]:
     ]
 
 
-def with_markers(text: str, numbers: Mapping[Span, Sequence[int]]) -> str:
+def with_markers(text: str, numbers: Mapping[Span, Sequence[int]], sources: Collection[int]) -> str:
     """The text with these markers in place of its own; nothing else of it is changed.
 
     A marker goes to the end of its sentence, before the full stop: ``It is so [2][3].``
 
     :param numbers: for a sentence of :func:`marked_sentences`, the numbers that it cites.
     """
-    code = _code_spans(text)
-    edits = _removals(text)
-    bare = _blanked(text)
+    protected = _protected(text)
+    markers = _known(text, sources)
+    edits = _removals(text, markers)
+    bare = _blanked(text, markers)
     for span, cited in numbers.items():
         at = span.start + len(_CLOSING.sub("", span.of(bare)))
-        at = next((end for start, end in code if start < at < end), at)
+        at = next((end for start, end in protected if start < at < end), at)
         edits.append(
             (Span(at, at), "".join(f" [{number}]" for number in cited).replace("] [", "]["))
         )
     return _edited(text, edits)
+
+
+def _known(text: str, sources: Collection[int]) -> list[Marker]:
+    return [marker for marker in find_markers(text, sources) if marker.known]
+
+
+def _free(text: str, span: Span, numbers: int) -> bool:
+    """Whether brackets are neither an index, a link's text, a value nor a quantity."""
+    before, behind = text[max(0, span.start - 80) : span.start], text[span.end : span.end + 40]
+    index = _INDEX.search(before) or before.endswith("]")
+    if _BARE.match(text, span.start) and (index or _LINK.match(behind)):
+        return False
+    if _UNIT.match(behind) and not behind.startswith("\n"):
+        return False
+    return numbers == 1 or not _VALUE.search(before)
+
+
+def _protected(text: str) -> list[tuple[int, int]]:
+    """Code, HTML and lists of references, as ranges of characters."""
+    return [match.span() for match in _CODE.finditer(text)] + _references(text)
+
+
+def _references(text: str) -> list[tuple[int, int]]:
+    found = []
+    for heading in _HEADING.finditer(text):
+        end = _NEXT_HEADING.search(text, heading.end())
+        found.append((heading.start(), end.start() if end else len(text)))
+    start, entries = 0, []
+    for line in text.splitlines(keepends=True):
+        entry = _ENTRY.match(line)
+        if entry:
+            entries.append((start, start + len(line), bool(entry[1])))
+        if not entry or start + len(line) == len(text):
+            if len(entries) > 1 or any(defines for *_, defines in entries):
+                found += [(first, last) for first, last, _ in entries]
+            entries = entries if not line.strip() else []
+        start += len(line)
+    return found
 
 
 def _bare(text: str, span: Span, removals: Sequence[tuple[Span, str]]) -> str:
@@ -93,14 +185,15 @@ def _bare(text: str, span: Span, removals: Sequence[tuple[Span, str]]) -> str:
     return " ".join(_edited(span.of(text), inside).split())
 
 
-def _blanked(text: str) -> str:
+def _blanked(text: str, markers: Sequence[Marker]) -> str:
     """Blanks in place of markers: what is behind them keeps its place."""
-    return _edited(text, [(s, " " * (s.end - s.start)) for s, _ in find_markers(text)])
+    return _edited(text, [(m.span, " " * (m.span.end - m.span.start)) for m in markers])
 
 
-def _removals(text: str) -> list[tuple[Span, str]]:
+def _removals(text: str, markers: Sequence[Marker]) -> list[tuple[Span, str]]:
     removals: list[tuple[Span, str]] = []
-    for (start, end), _ in find_markers(text):
+    for marker in markers:
+        start, end = marker.span
         blanks = len(text[:start]) - len(text[:start].rstrip(" \t"))
         removals.append((Span(start - blanks, end), ""))
     return removals
@@ -112,10 +205,6 @@ def _edited(text: str, edits: Sequence[tuple[Span, str]]) -> str:
         pieces += [text[done:start], replacement]
         done = end
     return "".join([*pieces, text[done:]])
-
-
-def _code_spans(text: str) -> list[tuple[int, int]]:
-    return [match.span() for match in _CODE.finditer(text)]
 
 
 def _numbers(marker: str) -> tuple[int, ...]:

@@ -1,10 +1,10 @@
 """How well a text supports a claim.
 
 A claim is a sentence of an answer, a source is a text that may support it. How much one tells of
-the other is their pointwise mutual information, and a language model reads it in two directions:
+the other is their pointwise mutual information, and a language model can score either half:
 
 ========== =================================== ==========================================
-direction  gain                                the model reads, then scores
+scored     gain                                the model reads, then scores
 ========== =================================== ==========================================
 ``claim``  log P(claim | source) - log P(claim)    the source, then the claim
 ``source`` log P(source | claim) - log P(source)   the claim, then the source
@@ -21,7 +21,7 @@ from typing import Literal, Protocol
 from trlm_retrieval.lm.template import DIRECTIONS, Template
 from trlm_retrieval.text.words import words
 
-GainDirection = Literal["claim", "source"]
+ScoredHalf = Literal["claim", "source"]
 
 CLAIM_GIVEN_SOURCE = Template(
     "claim", "forward", "Passage: {passage}\nA statement that this passage supports:", " {query}"
@@ -52,17 +52,18 @@ class Scored(Protocol):
 Likelihoods = Callable[[Sequence[tuple[str, str]], Template], Sequence[Scored]]
 
 
-def support_template(direction: GainDirection, reads_reversed: bool) -> Template:
-    """How claim (``{query}``) and source (``{passage}``) are written for a direction.
+def support_template(scored: ScoredHalf, reads_reversed: bool) -> Template:
+    """How claim (``{query}``) and source (``{passage}``) are written.
 
+    :param scored: the half that is scored, given the other.
     :param reads_reversed: whether the model reads tokens last to first.
-    :raises ValueError: for an unknown direction.
+    :raises ValueError: if it is neither half.
     """
-    if direction == "claim":
+    if scored == "claim":
         return DIRECTIONS["ba"] if reads_reversed else CLAIM_GIVEN_SOURCE
-    if direction == "source":
+    if scored == "source":
         return SOURCE_GIVEN_CLAIM_REVERSED if reads_reversed else SOURCE_GIVEN_CLAIM
-    raise ValueError(f"direction must be 'claim' or 'source', not {direction!r}")
+    raise ValueError(f"scored must be 'claim' or 'source', not {scored!r}")
 
 
 WordSets = tuple[frozenset[str], frozenset[tuple[str, str]]]

@@ -1,6 +1,5 @@
 """Passage states in commands: their options, and those of a whole index, kept beside it."""
 
-import shutil
 import time
 from enum import Enum
 from pathlib import Path
@@ -38,10 +37,9 @@ def check_states_options(states: bool, precision: StatesPrecision | None) -> Non
 
 def drop_states(index: Path) -> None:
     """Remove the states of passages that have been replaced, and say so."""
-    from trlm_retrieval.passage_index.files import STATES
+    from trlm_retrieval.passage_index import states
 
-    if (index / STATES).is_dir():
-        shutil.rmtree(index / STATES)
+    if states.drop_states(index):
         err.print("the states of the earlier passages are removed; --states makes new ones")
 
 
@@ -56,25 +54,23 @@ def keep_states(index: Path, model: str | None, precision: str | None) -> dict[s
     """
     from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
     from trlm_retrieval.lm import TimeReversedLM
-    from trlm_retrieval.lm.state_writing import plan_states, write_states
-    from trlm_retrieval.lm.states import StateFormat
+    from trlm_retrieval.lm.state_writing import write_states
     from trlm_retrieval.passage_index import PassageIndex
-    from trlm_retrieval.passage_index.documents import passage_text
-    from trlm_retrieval.passage_index.files import STATES
+    from trlm_retrieval.passage_index.states import plan_index_states, states_folder
     from trlm_retrieval.progress import progress_bar
 
-    form = StateFormat(precision)
-    texts = [passage_text(document) for document in PassageIndex.open(index).documents()]
+    opened = PassageIndex.open(index)
     lm = TimeReversedLM.from_pretrained(model or DEFAULT_MODEL)
-    cut = DEFAULT_MAX_PASSAGE_TOKENS
-    plan = plan_states(lm, texts, max_passage_tokens=cut, form=form)
+    plan = plan_index_states(
+        opened, lm, max_passage_tokens=DEFAULT_MAX_PASSAGE_TOKENS, precision=precision
+    )
     err.print(
         f"states of {count(len(plan.contexts), 'passage')}, {count(plan.tokens, 'token')}: "
         f"{plan.bytes / 1e9:.2f} GB on disk, {count(round(plan.bytes_per_token), 'byte')} a token"
     )
     started = time.perf_counter()
     with progress_bar("Computing states", len(plan.contexts)) as advance:
-        write_states(index / STATES, lm, plan, advance)
+        write_states(states_folder(index), lm, plan, advance)
     return {
         "states": len(plan.contexts),
         "tokens": plan.tokens,

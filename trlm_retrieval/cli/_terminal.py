@@ -119,14 +119,18 @@ def debugging() -> bool:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, or of standard input for ``-``.
+    """The text of a file, or of standard input for ``-``; says so where it is not UTF-8.
 
-    :raises DataError: if it is not UTF-8; names the byte.
+    :raises DataError: if it is no text.
     """
     from trlm_retrieval.errors import DataError
+    from trlm_retrieval.files import read_bytes
+    from trlm_retrieval.passage_index.converting import Unreadable, decode
 
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
+        text, encoding = decode(sys.stdin.buffer.read() if str(path) == "-" else read_bytes(path))
+    except Unreadable as error:
+        raise DataError(f"{path}: {error}") from error
+    if encoding is not None:
+        err.print(f"note: {path}: not UTF-8, read as {encoding}", style="yellow", markup=False)
+    return text

@@ -1,6 +1,5 @@
 """``trlm cite``: an answer with numbered citations, and what the sources say in support."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +21,11 @@ from trlm_retrieval.cli._terminal import (
 
 if TYPE_CHECKING:
     from haystack import GeneratedAnswer
+
+_NEAREST = (
+    "The nearest source of each sentence. Near is not the same as saying so: read the quotes. "
+    "! marks numbers, dates or negations that differ."
+)
 
 
 def cite(
@@ -80,7 +84,7 @@ def cite(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which source supports each sentence of an answer, and which sentences none does.
+    """Show which source is nearest to each sentence of an answer, and which sentences none is.
 
     Markers such as [2] in the answer count the sources in the order given; they are checked, and
     the ones found are written in their place.
@@ -97,14 +101,16 @@ def cite(
     with working("Loading"):
         from trlm_retrieval.components import TRLMCitationAttributor
         from trlm_retrieval.errors import DataError
-        from trlm_retrieval.passage_index.reading import read
+        from trlm_retrieval.passage_index.reading import read_sources
 
-        reading = read([*sources, *(more or [])], max_characters=sys.maxsize, show_progress=True)
+        reading = read_sources([*sources, *(more or [])])
         for skipped in reading.skipped:
             err.print(f"note: {skipped.path}: {skipped.reason}", style="yellow", soft_wrap=True)
-        if not reading.passages:
+        for remark in reading.notes:
+            err.print(f"note: {remark}", style="yellow", soft_wrap=True)
+        if not any((passage.content or "").strip() for passage in reading.passages):
             raise DataError(f"no text to cite in {some_of([str(path) for path in sources])}")
-        given = {"model": model, "search": search, "threshold": threshold}
+        given = {"model": model, "search": search, "score_threshold": threshold}
         settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         attributor = TRLMCitationAttributor(top_k=top_k, **settings)
         attributor.warm_up()
@@ -150,13 +156,16 @@ def show(answer: "GeneratedAnswer") -> None:
 
     out.print(Text(printable(_marked(answer).strip())))
     out.print()
+    out.print(Text(_NEAREST, "dim"))
     titles = {d.meta["source_index"]: printable(display_title(d)) for d in answer.documents}
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True)
     table.add_column()
     for sentence in answer.meta["trlm"]["sentences"]:
         claim = " ".join(printable(sentence["text"]).split())
-        mark, style = ("✓", "green") if sentence["supported"] else ("?", "yellow")
+        mark, style = ("≈", "green") if sentence["supported"] else ("?", "yellow")
+        if sentence["conflicts"]:
+            mark, style = "!", "red"
         table.add_row(Text(mark, style), Text(claim, "bold" if sentence["supported"] else style))
         for citation in sentence["citations"]:
             quote = " ".join(printable(citation["quote"]).split())
@@ -168,7 +177,8 @@ def show(answer: "GeneratedAnswer") -> None:
     out.print(table)
     sentences = answer.meta["trlm"]["sentences"]
     unsupported = answer.meta["trlm"]["unsupported"]
-    out.print(Text(f"{count(len(sentences), 'sentence')}, {unsupported} unsupported", "dim"))
+    counted = f"{count(len(sentences), 'sentence')}, {unsupported} without a near source"
+    out.print(Text(counted, "dim"))
 
 
 def _marked(answer: "GeneratedAnswer") -> str:
@@ -181,4 +191,5 @@ def _marked(answer: "GeneratedAnswer") -> str:
             Span(sentence["start"], sentence["end"]): [c["number"] for c in sentence["citations"]]
             for sentence in answer.meta["trlm"]["sentences"]
         },
+        {document.meta["source_index"] for document in answer.documents},
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,6 +46,14 @@ class FaissKind(str, Enum):
     hnsw = "hnsw"
 
 
+class Duplicates(str, Enum):
+    """What to do with a second document of the same id."""
+
+    fail = "fail"
+    first = "first"
+    last = "last"
+
+
 def index(
     paths: Annotated[
         list[str] | None,
@@ -84,6 +92,10 @@ def index(
     append: Annotated[
         bool, typer.Option("--append", help="Add to the index, replacing what has the same id.")
     ] = False,
+    duplicates: Annotated[
+        Duplicates,
+        typer.Option(help="A second document of the same id: an error, or which one is kept."),
+    ] = Duplicates.fail,
     states: Annotated[
         bool,
         typer.Option(
@@ -159,9 +171,11 @@ def index(
             passages = demo_documents()
         reading = Reading(passages, documents=len(passages))
     else:
-        reading = read(paths or [], split_chars, show_progress=True)
+        reading = read(paths or [], split_chars, True, duplicates=duplicates.value)
     if not as_json:
         _list_skipped(reading.skipped)
+        for note in reading.notes:
+            err.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     if not reading.passages:
         raise DataError(f"no documents found in {some_of([str(path) for path in paths or []])}")
     passages = _expand(reading.passages, expand, model) if expand else reading.passages
@@ -179,6 +193,7 @@ def index(
         "replaced": replaced,
         "passages_in_index": len(built),
         "seconds": round(time.perf_counter() - started, 3),
+        "notes": reading.notes,
         "skipped": [asdict(skipped) for skipped in reading.skipped],
         "predicted_queries": sum(len(p.meta[PREDICTED_QUERIES]) for p in passages) if expand else 0,
         "states": kept,
@@ -206,53 +221,34 @@ def _build(
 
 
 def _expand(passages: Sequence["Document"], number: int, model: str | None) -> list["Document"]:
-    """Copies of the passages with predicted queries in their meta."""
+    """Copies of the passages with predicted queries in their meta; says how many were cut."""
     from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
     from trlm_retrieval.lm import TimeReversedLM
-    from trlm_retrieval.lm.generation import generate_queries
-    from trlm_retrieval.passage_index.documents import PREDICTED_QUERIES, passage_text
+    from trlm_retrieval.passage_index.expansion import expand
     from trlm_retrieval.progress import progress_bar
 
     with working("Loading the model"):
         lm = TimeReversedLM.from_pretrained(model or DEFAULT_MODEL)
+    most = DEFAULT_MAX_PASSAGE_TOKENS
     with progress_bar("Writing queries", len(passages)) as advance:
-        found = generate_queries(
-            lm,
-            [passage_text(passage) for passage in passages],
-            number,
-            max_passage_tokens=DEFAULT_MAX_PASSAGE_TOKENS,
-            progress=advance,
+        expanded, cut = expand(
+            passages, lm, number=number, max_passage_tokens=most, progress=advance
         )
-    cut = sum(bool(queries and queries[0].likelihood.cut_tokens) for queries in found)
     if cut:
         err.print(
             f"note: queries for {count(cut, 'long passage')} are written from the first "
-            f"{DEFAULT_MAX_PASSAGE_TOKENS} tokens",
+            f"{most} tokens",
             style="yellow",
         )
-    return [
-        replace(passage, meta=passage.meta | {PREDICTED_QUERIES: [query.text for query in queries]})
-        for passage, queries in zip(passages, found, strict=True)
-    ]
+    return expanded
 
 
 def _append(folder: Path, passages: Sequence["Document"]) -> tuple["PassageIndex", int]:
-    """Add passages; what the index held under their ids, or as parts of the same documents, goes.
-
-    :returns: the index, and how many of its passages were replaced.
-    """
-    from haystack.document_stores.types import DuplicatePolicy
-
+    """Add passages to the index, and say how many of its own they replace."""
     from trlm_retrieval.passage_index import PassageIndex
 
     index = PassageIndex.open(folder)
-    ids = {passage.id for passage in passages}
-    sources = ids | {passage.meta.get("source_id") for passage in passages}
-    held = [doc.id for doc in index.documents() if {doc.id, doc.meta.get("source_id")} & sources]
-    index.add(passages, DuplicatePolicy.OVERWRITE)
-    if outdated := [identity for identity in held if identity not in ids]:
-        index.delete(outdated)
-    return index, len(held)
+    return index, index.upsert(passages)
 
 
 def _list_skipped(skipped: Sequence["Skipped"]) -> None:

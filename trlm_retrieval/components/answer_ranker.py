@@ -3,18 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from threading import Lock
 from typing import Any
 
-from haystack import component, default_from_dict, default_to_dict
+from haystack import component
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.components.base import load_lm, reply_text, serialisable, with_device
+from trlm_retrieval.components.base import ModelComponent, reply_text
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL, META_KEY
 from trlm_retrieval.components.reply_score import (
     FORWARD_WEIGHT,
-    LENGTH_WEIGHT,
     REPLY_GIVEN_QUERY,
     generator_log_prob,
     reply_score,
@@ -26,12 +24,12 @@ from trlm_retrieval.text.tokens import count_tokens
 
 
 @component
-class TRLMAnswerRanker:
+class TRLMAnswerRanker(ModelComponent[TimeReversedLM]):
     """
     Orders the replies to a query, the one that answers it best first, without a judge model.
 
     A reply's score is log P(query | reply) per query token, plus what the reply's own likelihood
-    and its length are worth; it does not depend on the other replies. The reply's own likelihood
+    is worth; it does not depend on the other replies. The reply's own likelihood
     is what its generator reported (`logprobs` in the message's meta) if all replies carry that,
     else log P(reply | query) of this model; both per reply token.
 
@@ -57,10 +55,10 @@ class TRLMAnswerRanker:
     def __init__(
         self,
         model: str | TimeReversedLM = DEFAULT_MODEL,
+        *,
         top_k: int | None = None,
         forward_weight: float = FORWARD_WEIGHT,
-        length_weight: float = LENGTH_WEIGHT,
-        max_reply_tokens: int | None = DEFAULT_MAX_PASSAGE_TOKENS,
+        max_passage_tokens: int | None = DEFAULT_MAX_PASSAGE_TOKENS,
         device: ComponentDevice | None = None,
         dtype: str | None = None,
     ) -> None:
@@ -72,8 +70,7 @@ class TRLMAnswerRanker:
         :param top_k: How many replies to return at most; None returns all.
         :param forward_weight: What a nat per token of the reply's own likelihood is worth; 0
             leaves it out.
-        :param length_weight: What a unit of ln(1 + reply tokens) is worth; 0 leaves it out.
-        :param max_reply_tokens: Longer replies are cut at their end, and the cut is counted; None
+        :param max_passage_tokens: Longer replies are cut at their end, and the cut is counted; None
             leaves only the model's context as limit.
         :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
         :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
@@ -81,49 +78,12 @@ class TRLMAnswerRanker:
         """
         if top_k is not None and top_k <= 0:
             raise ValueError(f"top_k must be positive, not {top_k}")
-        if max_reply_tokens is not None and max_reply_tokens <= 0:
-            raise ValueError(f"max_reply_tokens must be positive, not {max_reply_tokens}")
-        self.model = model
+        if max_passage_tokens is not None and max_passage_tokens <= 0:
+            raise ValueError(f"max_passage_tokens must be positive, not {max_passage_tokens}")
+        self._hold(model, device, dtype)
         self.top_k = top_k
         self.forward_weight = forward_weight
-        self.length_weight = length_weight
-        self.max_reply_tokens = max_reply_tokens
-        self.device = device
-        self.dtype = dtype
-        self._lm: TimeReversedLM | None = None
-        self._loading = Lock()
-
-    def warm_up(self) -> None:
-        """
-        Loads the model; does nothing if it is loaded.
-
-        :raises ModelError: If the model is not there.
-        """
-        with self._loading:
-            if self._lm is None:
-                self._lm = load_lm(self.model, self.device, self.dtype, states_megabytes=0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """
-        Serialises the component.
-
-        :raises ValueError: If it was given a loaded model rather than a name.
-        """
-        return default_to_dict(
-            self,
-            top_k=self.top_k,
-            forward_weight=self.forward_weight,
-            length_weight=self.length_weight,
-            max_reply_tokens=self.max_reply_tokens,
-            **serialisable(self),
-        )
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "TRLMAnswerRanker":
-        """
-        Restores the component from what `to_dict` gave.
-        """
-        return default_from_dict(cls, with_device(data))
+        self.max_passage_tokens = max_passage_tokens
 
     @component.output_types(replies=list[ChatMessage] | list[str], scores=list[float])
     def run(
@@ -148,7 +108,6 @@ class TRLMAnswerRanker:
             raise ValueError(f"top_k must be positive, not {top_k}")
         if not replies:
             return {"replies": [], "scores": []}
-        self.warm_up()
         measured = self._measure(query, replies)
         order = sorted(range(len(replies)), key=lambda i: -measured[i]["score"])[:top_k]
         return {
@@ -178,22 +137,19 @@ class TRLMAnswerRanker:
     def _measure(
         self, query: str, replies: Sequence[ChatMessage] | Sequence[str]
     ) -> list[dict[str, Any]]:
-        lm = self._lm
-        assert lm is not None
+        lm = self._loaded
         texts = [reply_text(reply) for reply in replies]
         pairs = [(query, text) for text in texts]
         found = lm.score(
             pairs,
             reply_template(lm.default_direction == "ba"),
-            max_passage_tokens=self.max_reply_tokens,
+            max_passage_tokens=self.max_passage_tokens,
         )
         lengths = count_tokens(lm.tokenizer, texts)
         forward = self._forward(lm, pairs, replies) if self.forward_weight else [None] * len(texts)
         return [
             {
-                "score": reply_score(
-                    likelihood.mean, tokens, own, self.forward_weight, self.length_weight
-                ),
+                "score": reply_score(likelihood.mean, own, self.forward_weight),
                 "log_likelihood": likelihood.sum,
                 "mean_log_likelihood": likelihood.mean,
                 "forward_log_likelihood": own,
@@ -222,7 +178,7 @@ class TRLMAnswerRanker:
                 "the replies carry no log-probabilities and the model reads reversed tokens only: "
                 "set forward_weight=0, or let the generator report logprobs"
             )
-        found = lm.score(pairs, REPLY_GIVEN_QUERY, max_passage_tokens=self.max_reply_tokens)
+        found = lm.score(pairs, REPLY_GIVEN_QUERY, max_passage_tokens=self.max_passage_tokens)
         return [likelihood.mean for likelihood in found]
 
 

@@ -1,65 +1,114 @@
-"""What the components that hold a TimeReversedLM share: the model, its name, texts of replies."""
+"""What the components that hold a language model share: loading, serialisation, reply texts."""
 
-from typing import Any, TypeVar
+from inspect import signature
+from threading import Lock
+from typing import Any, Generic, TypeVar
 
+from haystack import default_from_dict, default_to_dict
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.lm import PairScorer, RemoteLM, TimeReversedLM
 
 Scorer = TypeVar("Scorer", bound=PairScorer)
+Self = TypeVar("Self", bound="ModelComponent[Any]")
 
 
-def load_lm(
-    model: str | Scorer,
-    device: ComponentDevice | None,
-    dtype: str | None,
-    states_megabytes: int = 2048,
-    soft_prompt: str | None = None,
-) -> Scorer | TimeReversedLM:
+class ModelComponent(Generic[Scorer]):
     """
-    The model itself where it was given, else the one of this name.
+    Base of the components that hold a language model.
 
-    :param states_megabytes: Its memory for passage states; a model that was given keeps its own.
-    :param soft_prompt: Folder of a soft prompt that it is to read; only for a name.
-    :raises ModelError: If the model or soft prompt is not there, or they do not fit each other.
+    Each keeps its init parameters as attributes of the same names, which is all that serialisation
+    needs.
     """
-    if isinstance(model, PairScorer):
-        return model
-    return TimeReversedLM.from_pretrained(
-        model,
-        device=device.to_torch() if device else None,
-        dtype=dtype,
-        soft_prompt=soft_prompt,
-        states_megabytes=states_megabytes,
-    )
 
+    _lm: Scorer | None
 
-def serialisable(component: Any) -> dict[str, Any]:
-    """
-    The parameters `model`, `device` and `dtype` of a component, for its `to_dict`.
+    def _hold(
+        self,
+        model: str | Scorer,
+        device: ComponentDevice | None,
+        dtype: str | None,
+        *,
+        states_megabytes: int = 0,
+        soft_prompt: str | None = None,
+    ) -> None:
+        """
+        Keeps what the model is loaded with; to be called by `__init__`.
 
-    :raises ValueError: If it was given a loaded model rather than a name.
-    """
-    if isinstance(component.model, TimeReversedLM):
-        raise ValueError(
-            f"a {type(component).__name__} that was given a loaded model cannot be serialised; "
-            "save the model with TimeReversedLM.save and give the folder"
+        :raises ValueError: If `states_megabytes` is negative.
+        """
+        if states_megabytes < 0:
+            raise ValueError(f"states_megabytes must not be negative, not {states_megabytes}")
+        self.model = model
+        self.device = device
+        self.dtype = dtype
+        self.states_megabytes = states_megabytes
+        self.soft_prompt = soft_prompt
+        self._lm = None
+        self._loading = Lock()
+
+    def warm_up(self) -> None:
+        """
+        Loads the model; does nothing if it is loaded.
+
+        :raises ModelError: If the model is not there or does not fit what is asked of it.
+        """
+        with self._loading:
+            if self._lm is None:
+                lm = self._load()
+                self._check(lm)
+                self._lm = lm
+
+    @property
+    def _loaded(self) -> Scorer:
+        """The model, loaded now if it is not yet."""
+        self.warm_up()
+        assert self._lm is not None
+        return self._lm
+
+    def _load(self) -> Any:
+        if isinstance(self.model, PairScorer):
+            return self.model
+        return TimeReversedLM.from_pretrained(
+            self.model,
+            device=self.device.to_torch() if self.device else None,
+            dtype=self.dtype,
+            soft_prompt=self.soft_prompt,
+            states_megabytes=self.states_megabytes,
         )
-    model = component.model
-    return {
-        "model": model.to_dict() if isinstance(model, RemoteLM) else model,
-        "device": component.device.to_dict() if component.device else None,
-        "dtype": component.dtype,
-    }
 
+    def _check(self, lm: Any) -> None:
+        """What a component needs of its model; raises where the model cannot give it."""
 
-def with_device(data: dict[str, Any]) -> dict[str, Any]:
-    """What a `from_dict` is given, its device restored."""
-    parameters = data.get("init_parameters", {})
-    if parameters.get("device") is not None:
-        parameters["device"] = ComponentDevice.from_dict(parameters["device"])
-    return data
+    def to_dict(self) -> dict[str, Any]:
+        """
+        Serialises the component.
+
+        :raises ValueError: If it was given a loaded model rather than a name.
+        """
+        return default_to_dict(self, **self._parameters())
+
+    @classmethod
+    def from_dict(cls: type[Self], data: dict[str, Any]) -> Self:
+        """
+        Restores the component from what `to_dict` gave; `data` stays as it is.
+        """
+        return default_from_dict(cls, data)
+
+    def _parameters(self) -> dict[str, Any]:
+        """The init parameters, in the form that YAML holds."""
+        if isinstance(self.model, TimeReversedLM):
+            raise ValueError(
+                f"a {type(self).__name__} that was given a loaded model cannot be serialised; "
+                "save the model with TimeReversedLM.save and give the folder"
+            )
+        names = [name for name in signature(type(self).__init__).parameters if name != "self"]
+        found = {name: getattr(self, name) for name in names}
+        return {
+            name: value.to_dict() if isinstance(value, RemoteLM | ComponentDevice) else value
+            for name, value in found.items()
+        }
 
 
 def reply_text(reply: ChatMessage | str) -> str:

@@ -8,7 +8,6 @@ from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 from haystack_integrations.components.generators.transformers import TransformersChatGenerator
 
-from trlm_retrieval.components.base import with_device
 from trlm_retrieval.models.loading import choose_device, choose_dtype
 from trlm_retrieval.models.store import resolve
 
@@ -36,6 +35,7 @@ class LocalChatGenerator:
     def __init__(
         self,
         model: str = "smollm2-135m",
+        *,
         generation_kwargs: dict[str, Any] | None = None,
         device: ComponentDevice | None = None,
     ) -> None:
@@ -94,7 +94,7 @@ class LocalChatGenerator:
         """
         Restores the component from what `to_dict` gave.
         """
-        return default_from_dict(cls, with_device(data))
+        return default_from_dict(cls, data)
 
     @component.output_types(replies=list[ChatMessage])
     def run(

@@ -28,6 +28,7 @@ class PassageIndexWriter:
     def __init__(
         self,
         index: str = "trlm-index",
+        *,
         embedder: str | None = "minilm",
         faiss_kind: Literal["flat", "hnsw"] = "flat",
         policy: DuplicatePolicy = DuplicatePolicy.OVERWRITE,
@@ -68,14 +69,14 @@ class PassageIndexWriter:
         """
         Restores the component from what `to_dict` gave.
         """
-        parameters = data.get("init_parameters", {})
+        parameters = dict(data.get("init_parameters", {}))
         policy = parameters.get("policy")
         if policy is not None:
             if policy not in DuplicatePolicy.__members__:
                 known = ", ".join(DuplicatePolicy.__members__)
                 raise ValueError(f"policy must be one of {known}, not {policy!r}")
             parameters["policy"] = DuplicatePolicy[policy]
-        return default_from_dict(cls, data)
+        return default_from_dict(cls, {**data, "init_parameters": parameters})
 
     @component.output_types(documents_written=int)
     def run(self, documents: list[Document]) -> dict[str, int]:

@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from threading import Lock
 from typing import Any
 
-from haystack import Document, component, default_from_dict, default_to_dict
+from haystack import Document, component
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.components.base import load_lm, reply_text, serialisable, with_device
+from trlm_retrieval.components.base import ModelComponent, reply_text
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
 from trlm_retrieval.lm import Template, TimeReversedLM
 from trlm_retrieval.lm.generation import GeneratedQuery, Sampling, generate_queries
@@ -22,7 +21,7 @@ from trlm_retrieval.passage_index.documents import (
 
 
 @component
-class TRLMQueryGenerator:
+class TRLMQueryGenerator(ModelComponent[TimeReversedLM]):
     """
     Writes the queries that lead to documents or replies: distinct samples of P(query | text).
 
@@ -44,6 +43,7 @@ class TRLMQueryGenerator:
     def __init__(
         self,
         model: str | TimeReversedLM = DEFAULT_MODEL,
+        *,
         number: int = 5,
         direction: str | None = None,
         prompt: str | None = None,
@@ -84,58 +84,22 @@ class TRLMQueryGenerator:
             raise ValueError(f"max_passage_tokens must be positive, not {max_passage_tokens}")
         if prompt is not None:
             _template(prompt, "forward")
-        self.model = model
+        self._hold(model, device, dtype)
         self.number = number
         self.direction = direction
         self.prompt = prompt
-        self.sampling = Sampling(temperature, top_p, max_tokens, seed)
+        self.temperature = temperature
+        self.top_p = top_p
+        self.max_tokens = max_tokens
+        self.seed = seed
+        self._sampling = Sampling(temperature, top_p, max_tokens, seed)
         self.meta_fields_to_embed = (
             list(DEFAULT_META_FIELDS) if meta_fields_to_embed is None else meta_fields_to_embed
         )
         self.max_passage_tokens = max_passage_tokens
-        self.device = device
-        self.dtype = dtype
-        self._lm: TimeReversedLM | None = None
-        self._loading = Lock()
 
-    def warm_up(self) -> None:
-        """
-        Loads the model; does nothing if it is loaded.
-
-        :raises ModelError: If the model is not there or does not fit the direction.
-        """
-        with self._loading:
-            if self._lm is None:
-                lm = load_lm(self.model, self.device, self.dtype)
-                lm.template(self.direction)
-                self._lm = lm
-
-    def to_dict(self) -> dict[str, Any]:
-        """
-        Serialises the component.
-
-        :raises ValueError: If it was given a loaded model rather than a name.
-        """
-        return default_to_dict(
-            self,
-            number=self.number,
-            direction=self.direction,
-            prompt=self.prompt,
-            temperature=self.sampling.temperature,
-            top_p=self.sampling.top_p,
-            max_tokens=self.sampling.max_tokens,
-            seed=self.sampling.seed,
-            meta_fields_to_embed=self.meta_fields_to_embed,
-            max_passage_tokens=self.max_passage_tokens,
-            **serialisable(self),
-        )
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "TRLMQueryGenerator":
-        """
-        Restores the component from what `to_dict` gave.
-        """
-        return default_from_dict(cls, with_device(data))
+    def _check(self, lm: TimeReversedLM) -> None:
+        lm.template(self.direction)
 
     @component.output_types(
         documents=list[Document],
@@ -208,18 +172,17 @@ class TRLMQueryGenerator:
         written = [text for text in texts if text.strip()]
         if not written:
             return [[] for _ in texts]
-        self.warm_up()
-        assert self._lm is not None
-        template = self._lm.template(self.direction)
+        lm = self._loaded
+        template = lm.template(self.direction)
         if self.prompt is not None:
             template = _template(self.prompt, template.order)
         found = iter(
             generate_queries(
-                self._lm,
+                lm,
                 written,
                 number,
                 template,
-                self.sampling,
+                self._sampling,
                 max_passage_tokens=self.max_passage_tokens,
             )
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.files import write_text
+from trlm_retrieval.files import write_json
 from trlm_retrieval.models.embedder import Vectors
 
 SHIPPED = Path(__file__).parent / "question_head.json"
@@ -47,7 +47,7 @@ class QuestionHead:
 
     def save(self, path: Path) -> None:
         """Write a JSON file."""
-        write_text(path, json.dumps(asdict(self)) + "\n")
+        write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> "QuestionHead":

@@ -2,22 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-from haystack import Document, component, default_from_dict, default_to_dict
+from haystack import Document, component
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.components.base import load_lm, serialisable, with_device
-from trlm_retrieval.components.fusion import (
-    DEFAULT_NORMALISATION,
-    Normalisation,
-    choose_weight,
-    combine,
-)
+from trlm_retrieval.components.base import ModelComponent
+from trlm_retrieval.components.fusion import choose_weight, combine
 from trlm_retrieval.lm import Likelihood, PairScorer, TimeReversedLM
 from trlm_retrieval.lm.state_folder import open_states
 from trlm_retrieval.models.loading import check_weight
@@ -31,7 +26,7 @@ DEFAULT_MAX_PASSAGE_TOKENS = 512
 
 
 @component
-class TRLMRanker:
+class TRLMRanker(ModelComponent[PairScorer]):
     """
     Ranks documents by log P(query | passage), read off a time-reversed language model.
 
@@ -63,10 +58,10 @@ class TRLMRanker:
     def __init__(
         self,
         model: str | PairScorer = DEFAULT_MODEL,
+        *,
         direction: str | None = None,
         top_k: int = 10,
         first_stage_weight: float | None = None,
-        normalisation: Normalisation = DEFAULT_NORMALISATION,
         score_threshold: float | None = None,
         explain: bool = False,
         meta_fields_to_embed: list[str] | None = None,
@@ -88,8 +83,6 @@ class TRLMRanker:
         :param first_stage_weight: Share of the first-stage score in the result, 0 to 1. With 0 the
             score is the log-likelihood itself. By default what the model's folder recommends, else
             0.45.
-        :param normalisation: How both scores are brought to one scale before they are added:
-            `zscore`, `minmax` or `rank`.
         :param score_threshold: Documents that score below it are left out.
         :param explain: Also score each query token without the passage and report the gains.
         :param meta_fields_to_embed: Meta fields scored ahead of the content; by default the title.
@@ -111,14 +104,8 @@ class TRLMRanker:
             raise ValueError(f"top_k must be positive, not {top_k}")
         if first_stage_weight is not None:
             check_weight(first_stage_weight)
-        if normalisation not in ("zscore", "minmax", "rank"):
-            raise ValueError(
-                f"normalisation must be 'zscore', 'minmax' or 'rank', not {normalisation!r}"
-            )
         if max_passage_tokens is not None and max_passage_tokens <= 0:
             raise ValueError(f"max_passage_tokens must be positive, not {max_passage_tokens}")
-        if states_megabytes < 0:
-            raise ValueError(f"states_megabytes must not be negative, not {states_megabytes}")
         if soft_prompt is not None and direction is not None:
             raise ValueError("a soft prompt stands in for a direction: leave direction out")
         if soft_prompt is not None and not isinstance(model, str):
@@ -126,24 +113,17 @@ class TRLMRanker:
                 "soft_prompt is for a model that is loaded here: give the model's name, or load it "
                 "with TimeReversedLM.from_pretrained(…, soft_prompt=…)"
             )
-        self.model = model
+        self._hold(model, device, dtype, states_megabytes=states_megabytes, soft_prompt=soft_prompt)
         self.direction = direction
         self.top_k = top_k
         self.first_stage_weight = first_stage_weight
-        self.normalisation: Normalisation = normalisation
         self.score_threshold = score_threshold
         self.explain = explain
         self.meta_fields_to_embed = (
             list(DEFAULT_META_FIELDS) if meta_fields_to_embed is None else meta_fields_to_embed
         )
         self.max_passage_tokens = max_passage_tokens
-        self.states_megabytes = states_megabytes
         self.states_folder = states_folder
-        self.soft_prompt = soft_prompt
-        self.device = device
-        self.dtype = dtype
-        self._lm: PairScorer | None = None
-        self._loading = Lock()
 
     def warm_up(self) -> None:
         """
@@ -153,50 +133,16 @@ class TRLMRanker:
         :raises StatesError: If the states folder is damaged, or of another model or setting.
         :raises ValueError: If there is a states folder and the model is behind a server.
         """
-        with self._loading:
-            if self._lm is not None:
-                return
-            lm = load_lm(
-                self.model, self.device, self.dtype, self.states_megabytes, self.soft_prompt
-            )
-            lm.template(self.direction)
-            if self.states_folder is not None:
-                if not isinstance(lm, TimeReversedLM):
-                    raise ValueError("states_folder is for local models: leave it out")
-                folder = Path(self.states_folder)
-                lm.states.read_from(
-                    open_states(folder, lm, self.direction, self.max_passage_tokens)
-                )
-            self._lm = lm
+        ModelComponent.warm_up(self)
 
-    def to_dict(self) -> dict[str, Any]:
-        """
-        Serialises the component.
-
-        :raises ValueError: If it was given a loaded model rather than a name.
-        """
-        return default_to_dict(
-            self,
-            direction=self.direction,
-            top_k=self.top_k,
-            first_stage_weight=self.first_stage_weight,
-            normalisation=self.normalisation,
-            score_threshold=self.score_threshold,
-            explain=self.explain,
-            meta_fields_to_embed=self.meta_fields_to_embed,
-            max_passage_tokens=self.max_passage_tokens,
-            states_megabytes=self.states_megabytes,
-            states_folder=self.states_folder,
-            soft_prompt=self.soft_prompt,
-            **serialisable(self),
-        )
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "TRLMRanker":
-        """
-        Restores the component from what `to_dict` gave.
-        """
-        return default_from_dict(cls, with_device(data))
+    def _check(self, lm: PairScorer) -> None:
+        lm.template(self.direction)
+        if self.states_folder is None:
+            return
+        if not isinstance(lm, TimeReversedLM):
+            raise ValueError("states_folder is for local models: leave it out")
+        folder = Path(self.states_folder)
+        lm.states.read_from(open_states(folder, lm, self.direction, self.max_passage_tokens))
 
     @component.output_types(documents=list[Document])
     def run(
@@ -212,13 +158,13 @@ class TRLMRanker:
 
         :param query: What was asked.
         :param documents: Candidates from any retriever. Duplicates (by id) are dropped, the one
-            with the highest score is kept.
+            with the highest score is kept. One without text, or with a first-stage score that is
+            no finite number where that counts, comes last, with a warning.
         :param top_k: Overrides the component's own.
         :param score_threshold: Overrides the component's own.
         :param explain: Overrides the component's own.
         :returns: `documents`: copies, best first, with `score` and `meta["trlm"]` set.
-        :raises ValueError: If the query is empty, `top_k` is not positive, or a document holds no
-            text.
+        :raises ValueError: If the query is empty or `top_k` is not positive.
         """
         top_k = self.top_k if top_k is None else top_k
         score_threshold = self.score_threshold if score_threshold is None else score_threshold
@@ -229,35 +175,37 @@ class TRLMRanker:
             raise ValueError(f"top_k must be positive, not {top_k}")
         if not documents:
             return {"documents": []}
+        lm = self._loaded
         candidates = _first_stage_order(documents)
-        for document in candidates:
-            if not (document.content or "").strip():
-                raise ValueError(
-                    f"document {document.id!r} has no text content to score; drop it, or convert "
-                    "it to text before ranking"
-                )
-        self.warm_up()
-        assert self._lm is not None
-        encoded = self._lm.encode(
-            [(query, passage_text(doc, self.meta_fields_to_embed)) for doc in candidates],
-            self.direction,
-            self.max_passage_tokens,
+        texts = [passage_text(document, self.meta_fields_to_embed) for document in candidates]
+        weight = self._weight(candidates)
+        readable = [
+            i
+            for i, document in enumerate(candidates)
+            if texts[i].strip() and (weight == 0 or _finite(document.score))
+        ]
+        encoded = lm.encode(
+            [(query, texts[i]) for i in readable], self.direction, self.max_passage_tokens
         )
-        likelihoods = self._lm.score_encoded(encoded, self.direction, prior=explain)
-        scores = self._scores(candidates, likelihoods)
-        ranked = sorted(range(len(candidates)), key=lambda i: -scores[i])
-        found = [
-            replace(
+        likelihoods = lm.score_encoded(encoded, self.direction, prior=explain)
+        scores = self._scores([candidates[i] for i in readable], likelihoods, weight)
+        ranked = [
+            _scored(
                 candidates[i],
-                score=scores[i],
-                meta={
-                    **candidates[i].meta,
-                    META_KEY: self._measured(candidates[i], i, likelihoods[i], explain)
-                    | {"undertrained": encoded[i].undertrained},
-                },
+                score,
+                self._measured(candidates[i], i, likelihood, explain)
+                | {"undertrained": pair.undertrained},
             )
-            for i in ranked
-            if score_threshold is None or scores[i] >= score_threshold
+            for i, score, likelihood, pair in zip(
+                readable, scores, likelihoods, encoded, strict=True
+            )
+        ]
+        ranked.sort(key=lambda document: -(document.score or 0.0))
+        ranked += self._last(candidates, set(readable), ranked, explain)
+        found = [
+            document
+            for document in ranked
+            if score_threshold is None or (document.score or 0.0) >= score_threshold
         ]
         return {"documents": found[:top_k]}
 
@@ -283,44 +231,75 @@ class TRLMRanker:
         """
         return await asyncio.to_thread(self.run, query, documents, top_k, score_threshold, explain)
 
+    def _weight(self, candidates: Sequence[Document]) -> float:
+        """The first stage's weight; 0 where there are no scores of it to add."""
+        weight = choose_weight(self.first_stage_weight, self._loaded.first_stage_weight)
+        without = sum(document.score is None for document in candidates)
+        if not any(_finite(document.score) for document in candidates):
+            without = len(candidates)
+        if without and weight:
+            logger.warning(
+                "%d of %d documents carry no first-stage score: ranking by likelihood alone; "
+                "set first_stage_weight=0 if that is meant",
+                without,
+                len(candidates),
+            )
+        return 0.0 if without else weight
+
     def _scores(
-        self, candidates: Sequence[Document], likelihoods: Sequence[Likelihood]
+        self, candidates: Sequence[Document], likelihoods: Sequence[Likelihood], weight: float
     ) -> list[float]:
-        assert self._lm is not None
         # Across targets of different length (the forward baseline) only the mean compares.
-        scores_query = self._lm.template(self.direction).scores_query
+        scores_query = self._loaded.template(self.direction).scores_query
         values = [found.sum if scores_query else found.mean for found in likelihoods]
-        first_stage = [doc.score for doc in candidates if doc.score is not None]
-        weight = choose_weight(self.first_stage_weight, self._lm.first_stage_weight)
-        if len(first_stage) < len(candidates):
-            if weight:
-                logger.warning(
-                    "%d of %d documents carry no first-stage score: ranking by likelihood alone; "
-                    "set first_stage_weight=0 if that is meant",
-                    len(candidates) - len(first_stage),
-                    len(candidates),
-                )
-            weight, first_stage = 0.0, [0.0] * len(candidates)
-        return combine(first_stage, values, weight, self.normalisation).tolist()
+        first_stage = [document.score or 0.0 if weight else 0.0 for document in candidates]
+        return combine(first_stage, values, weight).tolist()
+
+    def _last(
+        self,
+        candidates: Sequence[Document],
+        readable: Collection[int],
+        ranked: Sequence[Document],
+        explain: bool,
+    ) -> list[Document]:
+        """What cannot be ranked, scored one below the last of those that can."""
+        left = [i for i in range(len(candidates)) if i not in readable]
+        if left:
+            logger.warning(
+                "%d of %d documents hold no text, or their first-stage score is no finite number: "
+                "they come last",
+                len(left),
+                len(candidates),
+            )
+        score = (ranked[-1].score or 0.0) - 1.0 if ranked else 0.0
+        nothing: dict[str, Any] = {
+            "log_likelihood": None,
+            "mean_log_likelihood": None,
+            "tokens_scored": 0,
+            "cut_tokens": 0,
+            "undertrained": 0.0,
+            **({"gain": None, "token_gains": []} if explain else {}),
+        }
+        return [
+            _scored(candidates[i], score, nothing | _first_stage(candidates[i], i)) for i in left
+        ]
 
     def _measured(
         self, document: Document, position: int, likelihood: Likelihood, explain: bool
     ) -> dict[str, Any]:
-        assert self._lm is not None
         measured: dict[str, Any] = {
             "log_likelihood": likelihood.sum,
             "mean_log_likelihood": likelihood.mean,
             "tokens_scored": len(likelihood),
             "cut_tokens": likelihood.cut_tokens,
-            "first_stage_score": document.score,
-            "first_stage_rank": position + 1,
+            **_first_stage(document, position),
         }
         if explain:
             measured["gain"] = likelihood.gain
             measured["token_gains"] = [
                 {"token": piece, "log_prob": float(log_prob), "gain": float(gain)}
                 for piece, log_prob, gain in zip(
-                    self._lm.pieces(likelihood.token_ids),
+                    self._loaded.pieces(likelihood.token_ids),
                     likelihood.log_probs,
                     likelihood.token_gains,
                     strict=True,
@@ -342,5 +321,18 @@ def _first_stage_order(documents: Sequence[Document]) -> list[Document]:
     return sorted(unique, key=_score, reverse=True)
 
 
+def _scored(document: Document, score: float, measured: dict[str, Any]) -> Document:
+    return replace(document, score=score, meta={**document.meta, META_KEY: measured})
+
+
+def _first_stage(document: Document, position: int) -> dict[str, Any]:
+    score = document.score if _finite(document.score) else None
+    return {"first_stage_score": score, "first_stage_rank": position + 1}
+
+
+def _finite(score: float | None) -> bool:
+    return score is not None and math.isfinite(score)
+
+
 def _score(document: Document) -> float:
-    return float("-inf") if document.score is None else document.score
+    return document.score if document.score is not None and _finite(document.score) else -math.inf

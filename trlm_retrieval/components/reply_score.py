@@ -4,13 +4,11 @@ The score of a reply is, in nats,
 
     log P(query | reply) / query tokens
     + forward weight * log P(reply | query) / reply tokens
-    + length weight * ln(1 + reply tokens)
 
 so it does not depend on the other replies. The first term asks whether the reply answers *this*
-query, the second whether it reads like an answer at all, and the third what length is worth.
+query, the second whether it reads like an answer at all.
 """
 
-from math import log
 from typing import Any
 
 from trlm_retrieval.lm.template import DIRECTIONS, Template
@@ -26,7 +24,6 @@ REPLY_GIVEN_QUERY = Template(
 )
 
 FORWARD_WEIGHT = 0.0
-LENGTH_WEIGHT = 0.0
 
 
 def reply_template(reads_reversed: bool) -> Template:
@@ -39,18 +36,15 @@ def reply_template(reads_reversed: bool) -> Template:
 
 def reply_score(
     reverse: float,
-    reply_tokens: int,
     forward: float | None = None,
     forward_weight: float = FORWARD_WEIGHT,
-    length_weight: float = LENGTH_WEIGHT,
 ) -> float:
     """The score of one reply; higher is better.
 
     :param reverse: log P(query | reply) in nats per query token.
     :param forward: log P(reply | query) in nats per reply token; None leaves the term out.
     """
-    score = reverse + length_weight * log(1 + reply_tokens)
-    return score if forward is None else score + forward_weight * forward
+    return reverse if forward is None else reverse + forward_weight * forward
 
 
 def generator_log_prob(meta: dict[str, Any]) -> float | None:

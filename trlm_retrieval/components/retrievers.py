@@ -1,4 +1,4 @@
-"""A Haystack retriever that finds passages by their words."""
+"""Haystack retrievers over a passage index: by words (BM25) and by meaning (FAISS)."""
 
 import asyncio
 from typing import Any
@@ -36,6 +36,7 @@ class BM25Retriever:
     def __init__(
         self,
         index: str = "trlm-index",
+        *,
         top_k: int = 100,
         filters: dict[str, Any] | None = None,
     ) -> None:
@@ -156,6 +157,7 @@ class FAISSRetriever:
     def __init__(
         self,
         index: str = "trlm-index",
+        *,
         top_k: int = 100,
         filters: dict[str, Any] | None = None,
     ) -> None:

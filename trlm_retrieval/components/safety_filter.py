@@ -5,16 +5,14 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from threading import Lock
 from typing import Any
 
 from haystack import component, default_from_dict, default_to_dict
 from haystack.core.serialization import component_to_dict
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice, deserialize_callable, serialize_callable
-from haystack.utils.deserialization import deserialize_component_inplace
 
-from trlm_retrieval.components.base import load_lm, reply_text, serialisable, with_device
+from trlm_retrieval.components.base import ModelComponent, reply_text
 from trlm_retrieval.components.question_filter import QuestionFilter
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
 from trlm_retrieval.lm import TimeReversedLM
@@ -55,7 +53,7 @@ class Decision:
 
 
 @component
-class TRLMSafetyFilter:
+class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
     """
     Holds back replies to unsafe questions, also where the prompt hides the question.
 
@@ -82,6 +80,7 @@ class TRLMSafetyFilter:
         self,
         inner: Any = None,
         model: str | TimeReversedLM = DEFAULT_MODEL,
+        *,
         number: int = DEFAULT_NUMBER,
         threshold: float = DEFAULT_THRESHOLD,
         question_threshold: float = DEFAULT_QUESTION_THRESHOLD,
@@ -124,17 +123,13 @@ class TRLMSafetyFilter:
         if inner is not None and not callable(inner) and not hasattr(inner, "run"):
             raise ValueError("inner must be a function or a component with run(texts=…)")
         self.inner = QuestionFilter() if inner is None else inner
-        self.model = model
+        self._hold(model, device, dtype)
         self.number = number
         self.threshold = threshold
         self.question_threshold = question_threshold
         self.min_unsafe = min_unsafe
         self.seed = seed
         self.max_part_tokens = max_part_tokens
-        self.device = device
-        self.dtype = dtype
-        self._lm: TimeReversedLM | None = None
-        self._loading = Lock()
 
     def warm_up(self) -> None:
         """
@@ -144,9 +139,8 @@ class TRLMSafetyFilter:
         """
         if hasattr(self.inner, "warm_up"):
             self.inner.warm_up()
-        with self._loading:
-            if self._lm is None and self.number:
-                self._lm = load_lm(self.model, self.device, self.dtype)
+        if self.number:
+            ModelComponent.warm_up(self)
 
     def to_dict(self) -> dict[str, Any]:
         """
@@ -155,31 +149,22 @@ class TRLMSafetyFilter:
         :raises ValueError: If it was given a loaded model rather than a name.
         """
         inner: Any = self.inner
-        return default_to_dict(
-            self,
-            inner=component_to_dict(inner, "inner")
+        written = (
+            component_to_dict(inner, "inner")
             if hasattr(inner, "run")
-            else serialize_callable(inner),
-            number=self.number,
-            threshold=self.threshold,
-            question_threshold=self.question_threshold,
-            min_unsafe=self.min_unsafe,
-            seed=self.seed,
-            max_part_tokens=self.max_part_tokens,
-            **serialisable(self),
+            else serialize_callable(inner)
         )
+        return default_to_dict(self, **self._parameters() | {"inner": written})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "TRLMSafetyFilter":
         """
-        Restores the component from what `to_dict` gave.
+        Restores the component from what `to_dict` gave; `data` stays as it is.
         """
-        parameters = data.get("init_parameters", {})
+        parameters = dict(data.get("init_parameters", {}))
         if isinstance(parameters.get("inner"), str):
             parameters["inner"] = deserialize_callable(parameters["inner"])
-        elif parameters.get("inner") is not None:
-            deserialize_component_inplace(parameters, key="inner")
-        return default_from_dict(cls, with_device(data))
+        return default_from_dict(cls, {**data, "init_parameters": parameters})
 
     @component.output_types(
         replies=list[ChatMessage] | list[str],

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm.template import FIELD, Order, Template
 from trlm_retrieval.lm.undertrained import share_of
-from trlm_retrieval.text.normalise import well_formed
+from trlm_retrieval.text.normalise import normalise
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class PairEncoder:
         """Token ids of user texts; every distinct text is tokenised once."""
         distinct = list(dict.fromkeys(texts))
         encodings = self._texts.encode_batch_fast(
-            [well_formed(text) for text in distinct], add_special_tokens=False
+            [normalise(text) for text in distinct], add_special_tokens=False
         )
         known = {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}
         return [known[text] for text in texts]

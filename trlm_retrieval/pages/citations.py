@@ -4,7 +4,7 @@ The page needs no script, no network and no other file, escapes all text that ca
 and follows the reader's light or dark setting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import pairwise
@@ -13,7 +13,7 @@ from typing import Any
 from haystack import GeneratedAnswer
 from jinja2 import Environment, StrictUndefined
 
-from trlm_retrieval.citation.markers import without_markers
+from trlm_retrieval.citation.markers import Marker, find_markers
 from trlm_retrieval.pages.display import printable
 from trlm_retrieval.pages.explanation import display_title
 
@@ -25,16 +25,18 @@ _AROUND = 300
 class Citing:
     """One sentence of the answer, or what stands between two.
 
+    :ivar pieces: its text in pieces, and whether each is a wrong marker, to be struck out.
     :ivar number: of the sentence, from 1; 0 for what stands between.
     :ivar cited: numbers of the sources it cites.
     :ivar note: what to know about it, for people.
     """
 
-    text: str
+    pieces: tuple[tuple[str, bool], ...]
     number: int = 0
     supported: bool = True
     cited: tuple[int, ...] = ()
     note: str = ""
+    conflicts: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def citation_page(answer: GeneratedAnswer, facts: dict[str, str] | None = None) 
     )
     return environment.from_string(template).render(
         query=printable(answer.query),
-        sentences=_answer(answer.data or "", sentences),
+        sentences=_answer(answer.data or "", sentences, by_number),
         sources=[
             Source(number, printable(display_title(by_number[number])), _pieces(text, spans))
             for number, spans in sorted(quotes.items())
@@ -95,39 +97,57 @@ def citation_page(answer: GeneratedAnswer, facts: dict[str, str] | None = None) 
     )
 
 
-def _answer(text: str, sentences: Sequence[dict[str, Any]]) -> list[Citing]:
+def _answer(
+    text: str, sentences: Sequence[dict[str, Any]], sources: Collection[int]
+) -> list[Citing]:
+    markers = find_markers(text, sources)
+    wrong: set[int] = set()
     found, done = [], 0
     for number, sentence in enumerate(sentences, start=1):
-        found.append(_between(text[done : sentence["start"]]))
+        found.append(Citing(_marked(text, done, sentence["start"], markers, wrong)))
+        wrong = {m["number"] for m in sentence["markers"] if not m["supported"]}
         found.append(
             Citing(
-                printable(without_markers(sentence["text"])),
+                _marked(text, sentence["start"], sentence["end"], markers, wrong),
                 number,
                 sentence["supported"],
                 tuple(citation["number"] for citation in sentence["citations"]),
                 note(sentence),
+                bool(sentence["conflicts"]),
             )
         )
         done = sentence["end"]
-    return [*found, _between(text[done:])]
+    return [*found, Citing(_marked(text, done, len(text), markers, wrong))]
 
 
-def _between(text: str) -> Citing:
-    return Citing(printable(without_markers(text)))
+def _marked(
+    text: str, start: int, end: int, markers: Sequence[Marker], wrong: Collection[int]
+) -> tuple[tuple[str, bool], ...]:
+    """A part of the answer without its markers, but for the wrong ones, which are struck out."""
+    pieces: list[tuple[str, bool]] = []
+    for marker in markers:
+        if start <= marker.span.start and marker.span.end <= end:
+            pieces.append((printable(text[start : marker.span.start].rstrip(" \t")), False))
+            struck = "".join(f"[{number}]" for number in marker.numbers if number in wrong)
+            pieces += [(" ", False), (struck, True)] if struck else []
+            start = marker.span.end
+    return tuple(piece for piece in [*pieces, (printable(text[start:end]), False)] if piece[0])
 
 
 def note(sentence: dict[str, Any]) -> str:
     """What to know about an attributed sentence, on one line."""
-    parts = []
+    parts = [f"check this: {conflict}" for conflict in sentence["conflicts"]]
     if sentence["score"] is not None:
-        parts.append(f"support {sentence['score']:.2f}, gain {sentence['gain']:+.2f} nats a token")
+        parts.append(f"nearness {sentence['score']:.2f}, gain {sentence['gain']:+.2f} nats a token")
     if not sentence["supported"]:
-        parts.insert(0, "no source supports this")
+        parts.insert(0, "no source is near this")
     for marker in sentence["markers"]:
         if marker["document_id"] is None:
-            parts.append(f"[{marker['number']}] points nowhere")
+            parts.append(f"[{marker['number']}] is no source")
+        elif marker["score"] is None:
+            parts.append(f"source [{marker['number']}] could not be read")
         elif not marker["supported"]:
-            parts.append(f"[{marker['number']}] does not support this")
+            parts.append(f"[{marker['number']}] is not near this")
     if sentence["cut_characters"]:
         parts.append(f"the last {sentence['cut_characters']:,} characters were not read")
     return "; ".join(parts)

@@ -76,8 +76,10 @@ def heat_map(query: str, documents: Sequence[Document], facts: dict[str, str] | 
     :param query: what was asked.
     :param documents: what a ``TRLMRanker`` with ``explain=True`` gave, best first.
     :param facts: names and values to show under the query, such as the model's name.
+        Those without text, which were not scored, are left out.
     :raises ValueError: if there are no documents, or one carries no token gains.
     """
+    documents = [d for d in documents if d.meta.get("trlm", {}).get("tokens_scored") != 0]
     if not documents:
         raise ValueError("there is nothing to explain: the ranking holds no documents")
     for document in documents:

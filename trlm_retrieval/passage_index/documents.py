@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from haystack import Document
 
+from trlm_retrieval.files import finite
+
 DEFAULT_META_FIELDS = ("title",)
 PREDICTED_QUERIES = "predicted_queries"
 """The meta field of queries that a model expects for a document; BM25 counts their words."""
@@ -74,13 +76,13 @@ class DocumentWriter:
 
     def write(self, document: Document) -> None:
         """
-        Append a document, without its embedding and score.
+        Append a document, without its embedding and score; NaN in its meta becomes None.
 
         :raises ValueError: if its meta does not go into JSON.
         """
         fields = replace(document, embedding=None, score=None).to_dict(flatten=False)
         try:
-            line = json.dumps(fields)
+            line = json.dumps(finite(fields), allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"the meta of document {document.id!r} cannot be stored as JSON ({error}): "

@@ -22,7 +22,7 @@ from typing import Any
 from trlm_retrieval.errors import PassageIndexError
 from trlm_retrieval.files import only_writer, sha256, write_json
 
-FORMAT = 1
+FORMAT = 2  # words of all scripts; 1 knew those of English
 REMEDY = "Build the index again with `trlm index`."
 STATES = "states"
 """Where an index keeps the passage states that `trlm index --states` writes."""

@@ -19,7 +19,7 @@ from trlm_retrieval.passage_index.bm25 import BM25, load_bm25
 from trlm_retrieval.passage_index.dense import KINDS, DenseIndex, FaissKind, unit
 from trlm_retrieval.passage_index.documents import StoredDocuments
 from trlm_retrieval.passage_index.writing import check_vector, duplicate, without_duplicates, write
-from trlm_retrieval.text.words import words
+from trlm_retrieval.text.words import query_words
 
 Filters = dict[str, Any]
 
@@ -125,6 +125,11 @@ class PassageIndex:
         """What the index holds: counts, settings, and the size and checksum of each file."""
         return copy.deepcopy(self._snapshot.manifest)
 
+    @property
+    def meta_fields(self) -> tuple[str, ...]:
+        """Meta fields that stand before the content of what is indexed."""
+        return tuple(self._snapshot.manifest["meta_fields_to_embed"])
+
     def __len__(self) -> int:
         return len(self._snapshot.documents)
 
@@ -158,7 +163,7 @@ class PassageIndex:
         """
         _check(query, top_k)
         snapshot = self._snapshot
-        scores = snapshot.bm25.scores(words(query))
+        scores = snapshot.bm25.scores(query_words(query))
         found = np.flatnonzero(scores > 0)
         order = found[np.argsort(-scores[found], kind="stable")]
         ranked = ((int(position), float(scores[position])) for position in order)
@@ -248,6 +253,35 @@ class PassageIndex:
 
         self._rewrite(merged, show_progress)
         return written
+
+    def upsert(self, passages: Sequence[Document], show_progress: bool = False) -> int:
+        """
+        Add passages; what the index held under their ids, or as parts of the same documents, goes.
+
+        :param passages: as for `build`; a part names its document in `meta["source_id"]`.
+        :param show_progress: show bars with the time left on standard error.
+        :returns: how many passages of the index were replaced.
+        :raises ValueError: as for `build`.
+        :raises PassageIndexError: as for `add`.
+        """
+        new = {passage.id: passage for passage in passages}
+        whole = {passage.meta.get("source_id") for passage in passages} - {None}
+        replaced = 0
+
+        def merged(old: _Snapshot) -> Iterator[Document]:
+            nonlocal replaced
+            left = dict(new)
+            for document in _with_embeddings(old):
+                if not {document.id, document.meta.get("source_id")} & (whole | new.keys()):
+                    yield document
+                    continue
+                replaced += 1
+                if document.id in left:
+                    yield left.pop(document.id)
+            yield from left.values()
+
+        self._rewrite(merged, show_progress)
+        return replaced
 
     def delete(self, ids: Sequence[str], show_progress: bool = False) -> None:
         """

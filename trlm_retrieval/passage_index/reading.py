@@ -3,39 +3,24 @@
 What cannot be read is never left out silently: it comes back with the reason.
 """
 
-import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from haystack import Document
 from haystack.components.preprocessors import RecursiveDocumentSplitter
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.files import read_json_lines
+from trlm_retrieval.files import COMPRESSED, ending, read_json_lines
+from trlm_retrieval.passage_index.converting import KINDS, Unreadable, convert
 from trlm_retrieval.progress import track
 
 BEIR_CORPUS = "corpus.jsonl"
-_CONVERTED = {
-    ".txt": "text",
-    ".text": "text",
-    ".md": "markdown",
-    ".markdown": "markdown",
-    ".html": "html",
-    ".htm": "html",
-    ".pdf": "pdf",
-}
+_CORPORA = (BEIR_CORPUS, *(BEIR_CORPUS + suffix for suffix in COMPRESSED))
+Duplicates = Literal["fail", "first", "last"]
 DEFAULT_MAX_CHARACTERS = 800  # some 130 English words: what small sentence embedders read whole
 _SEPARATORS = ["\n\n", ".\n", ". ", "\n", " "]
-
-
-class Converter(Protocol):
-    """A Haystack component that turns files into documents."""
-
-    def run(self, sources: list[Any]) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -55,18 +40,22 @@ class Reading:
     :ivar documents: how many documents they come from.
     :ivar cut: how many of these were cut into several passages.
     :ivar skipped: files and rows that gave no document, and why.
+    :ivar notes: what else to know, such as files that are not UTF-8.
     """
 
     passages: list[Document] = field(default_factory=list)
     documents: int = 0
     cut: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def read(
     paths: Sequence[str | Path],
     max_characters: int = DEFAULT_MAX_CHARACTERS,
     show_progress: bool = False,
+    *,
+    duplicates: Duplicates = "fail",
 ) -> Reading:
     """Read files, and folders with all that is under them, as passages to index.
 
@@ -81,36 +70,84 @@ def read(
     :param paths: files and folders.
     :param max_characters: longer documents are cut, see :func:`split`.
     :param show_progress: show a bar.
-    :raises DataError: if a path does not exist, or a line of a JSON lines file is malformed; the
-        message names the file and the line.
+    :param duplicates: what to do with a second document of the same id: ``fail``, or keep the
+        ``first`` or the ``last``.
+    :raises DataError: if a path does not exist, a line of a JSON lines file is malformed, or an id
+        comes twice; the message names the file and the line.
     :raises ValueError: if ``max_characters`` is not positive.
     """
+    _check(paths)
+    reading = Reading()
+    files = [file for path in paths for file in _files(Path(path), reading.skipped)]
+    found: dict[str, tuple[str, Document, bool]] = {}
+    for file in track(list(dict.fromkeys(files)), "Reading", enabled=show_progress):
+        for where, document in _read_file(file, reading):
+            earlier = found.get(document.id)
+            if earlier is not None and duplicates == "fail":
+                raise DataError(
+                    f"{where}: the id {document.id!r} is also that of {earlier[0]}: make the ids "
+                    "unique, or choose `--duplicates first` or `--duplicates last`"
+                )
+            if earlier is None or duplicates == "last":
+                found[document.id] = where, document, _is_beir(file)
+    reading.documents = len(found)
+    for _, document, whole in found.values():
+        parts = [document] if whole else split([document], max_characters)
+        reading.cut += len(parts) > 1
+        reading.passages += parts
+    return reading
+
+
+def read_sources(paths: Sequence[str | Path]) -> Reading:
+    """Read files and folders as sources to cite: whole, and numbered as they were given.
+
+    Every file and row keeps its place: given twice it comes twice, and one that cannot be read is
+    there as a document without content.
+
+    :raises DataError: if a path does not exist, or a line of a JSON lines file is malformed.
+    """
+    _check(paths)
+    reading = Reading()
+    for path in map(Path, paths):
+        for file in _files(path, reading.skipped):
+            before = len(reading.skipped)
+            documents = [document for _, document in _read_file(file, reading)]
+            reading.documents += len(documents)
+            unread = [
+                Document(id=skipped.path, content="", meta={"file_path": str(file)})
+                for skipped in reading.skipped[before:]
+                if file == path or ending(file) in (*KINDS, ".jsonl")
+            ]
+            if ending(file) == ".jsonl" and unread:
+                documents = _in_file_order(file, documents, unread)
+            else:
+                documents += unread
+            reading.passages += documents
+    return reading
+
+
+def _in_file_order(
+    file: Path, read: Sequence[Document], unread: Sequence[Document]
+) -> list[Document]:
+    """Documents of a JSON lines file and its rows without text, each in the place of its row."""
+    blank = {document.id: document for document in unread}
+    documents = iter(read)
+    return [
+        blank[where] if (where := f"{file}, line {number}") in blank else next(documents)
+        for number, _ in read_json_lines(file)
+    ]
+
+
+def _check(paths: Sequence[str | Path]) -> None:
     for path in map(Path, paths):
         if not path.exists():
             raise DataError(f"no such file or folder: {path}")
-    reading = Reading()
-    files = [file for path in paths for file in _files(Path(path), reading.skipped)]
-    converters: dict[str, Converter] = {}
-    for file in track(list(dict.fromkeys(files)), "Reading", enabled=show_progress):
-        suffix = file.suffix.lower()
-        kind = _CONVERTED.get(suffix)
-        if suffix == ".jsonl":
-            documents = _read_jsonl(file, reading.skipped)
-        elif kind is not None:
-            if kind not in converters:
-                converters[kind] = _converter(kind)
-            documents = _convert(file, kind, converters[kind], reading.skipped)
-        else:
-            what = f"{suffix} files" if suffix else "files without an ending"
-            reading.skipped.append(Skipped(str(file), f"{what} are not read"))
-            continue
-        reading.documents += len(documents)
-        for document in documents:
-            whole = file.name == BEIR_CORPUS
-            parts = [document] if whole else split([document], max_characters)
-            reading.cut += len(parts) > 1
-            reading.passages += parts
-    return reading
+
+
+def _is_beir(file: Path) -> bool:
+    return file.name == BEIR_CORPUS or (
+        file.suffix.lower() in COMPRESSED and file.stem == BEIR_CORPUS
+    )
 
 
 def split(documents: Iterable[Document], max_characters: int) -> list[Document]:
@@ -153,8 +190,8 @@ def _files(path: Path, skipped: list[Skipped]) -> Iterator[Path]:
         yield path
     elif not path.is_dir():
         skipped.append(Skipped(str(path), "neither a file nor a folder"))
-    elif (path / BEIR_CORPUS).is_file():
-        yield path / BEIR_CORPUS
+    elif corpus := next((path / name for name in _CORPORA if (path / name).is_file()), None):
+        yield corpus
     else:
         for entry in sorted(path.iterdir()):
             if entry.name.startswith("."):
@@ -165,64 +202,35 @@ def _files(path: Path, skipped: list[Skipped]) -> Iterator[Path]:
                 yield from _files(entry, skipped)
 
 
-def _converter(kind: str) -> Converter:
-    # Imported here: each brings a library of the extra `convert` with it.
-    from haystack.components.converters import (
-        HTMLToDocument,
-        MarkdownToDocument,
-        PyPDFToDocument,
-        TextFileToDocument,
-    )
-
-    made: dict[str, Callable[[], Converter]] = {
-        "text": TextFileToDocument,
-        "markdown": lambda: MarkdownToDocument(progress_bar=False),
-        "html": HTMLToDocument,
-        "pdf": PyPDFToDocument,
-    }
-    try:
-        return made[kind]()
-    except ImportError as error:
-        raise DataError(
-            f"reading {kind} files needs the extra 'convert': pip install "
-            f"'trlm-retrieval[convert]' ({error.__cause__ or error})"
-        ) from error
-
-
-def _convert(file: Path, kind: str, converter: Converter, skipped: list[Skipped]) -> list[Document]:
-    with _warnings() as warnings:
-        found = converter.run(sources=[file])["documents"]
-    documents = [document for document in found if (document.content or "").strip()]
-    if not documents:
-        skipped.append(Skipped(str(file), _reason(warnings)))
+def _read_file(file: Path, reading: Reading) -> list[tuple[str, Document]]:
+    """The documents of a file, each with where it stands; what gives none is noted as skipped."""
+    kind = ending(file)
+    if kind == ".jsonl":
+        return _read_jsonl(file, reading.skipped)
+    if kind not in KINDS:
+        what = f"{kind} files" if kind else "files without an ending"
+        reading.skipped.append(Skipped(str(file), f"{what} are not read"))
         return []
-    title = _title(file, kind)
-    meta = {"file_path": str(file)} | ({"title": title} if title else {})
-    return [replace(document, id=file.as_posix(), meta=meta) for document in documents]
+    try:
+        found = convert(file)
+    except Unreadable as error:
+        reading.skipped.append(Skipped(str(file), str(error)))
+        return []
+    if found.encoding is not None:
+        reading.notes.append(f"{file}: not UTF-8, read as {found.encoding}")
+    meta = {**found.meta, "file_path": str(file)}
+    return [(str(file), Document(id=file.as_posix(), content=found.text, meta=meta))]
 
 
-def _title(file: Path, kind: str) -> str | None:
-    """The title that a Markdown or HTML file gives itself."""
-    if kind == "markdown":
-        text = file.read_text(encoding="utf-8", errors="replace")
-        heading = re.search(r"^#\s+(.+?)\s*#*\s*$", text, re.MULTILINE)
-        return heading.group(1) if heading else None
-    if kind == "html":
-        from trafilatura import extract_metadata
-
-        found = extract_metadata(file.read_bytes())
-        return found.title if found else None
-    return None
-
-
-def _read_jsonl(path: Path, skipped: list[Skipped]) -> list[Document]:
+def _read_jsonl(path: Path, skipped: list[Skipped]) -> list[tuple[str, Document]]:
     documents = []
     for number, row in read_json_lines(path):
+        where = f"{path}, line {number}"
         document = _row(row, path, number)
         if (document.content or "").strip():
-            documents.append(document)
+            documents.append((where, document))
         else:
-            skipped.append(Skipped(f"{path}, line {number}", "no text in it"))
+            skipped.append(Skipped(where, "no text in it"))
     return documents
 
 
@@ -251,35 +259,3 @@ def _take(
         if value is not None and not isinstance(value, kinds):
             raise DataError(f"{where}: {name!r} must be {what}, found {type(value).__name__}")
     return next((value for _, value in found if value is not None), None)
-
-
-@contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """Collect what converters warn about, instead of showing it."""
-    collected: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.name.startswith("haystack"):
-                collected.append(record.getMessage())
-
-    collector = Collector(logging.WARNING)
-    loggers = [logging.getLogger(name) for name in ("haystack", "pypdf", "trafilatura")]
-    propagated = [logger.propagate for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(collector)
-        logger.propagate = False
-    try:
-        yield collected
-    finally:
-        for logger, propagate in zip(loggers, propagated, strict=True):
-            logger.removeHandler(collector)
-            logger.propagate = propagate
-
-
-def _reason(warnings: Sequence[str]) -> str:
-    """Why a converter gave nothing: what it said last, without the file's name."""
-    if not warnings:
-        return "no text in it"
-    told = re.split(r"Error(?: message)?: |skipping\. ", warnings[-1])[-1]
-    return " ".join(told.split()) or "it cannot be read"

@@ -121,10 +121,11 @@ class Engine:
         hits = [
             RerankHit(
                 index=int(document.id),
-                relevance_score=exp(document.meta[META_KEY]["mean_log_likelihood"]),
+                relevance_score=0.0 if mean is None else exp(mean),
                 log_likelihood=document.meta[META_KEY]["log_likelihood"],
             )
             for document in found["documents"]
+            for mean in [document.meta[META_KEY]["mean_log_likelihood"]]
         ]
         hits += [RerankHit(index=number, relevance_score=0.0) for number in blank]
         scored = sum(document.meta[META_KEY]["tokens_scored"] for document in found["documents"])

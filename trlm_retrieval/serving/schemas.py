@@ -57,8 +57,12 @@ class Passage(BaseModel):
     meta: Meta
     score: float = Field(description="What the order follows.")
     first_stage_score: float | None
-    log_likelihood: float = Field(description="log P(question | passage), in nats.")
-    mean_log_likelihood: float = Field(description="The same for each token of the question.")
+    log_likelihood: float | None = Field(
+        description="log P(question | passage), in nats; null for a passage without text."
+    )
+    mean_log_likelihood: float | None = Field(
+        description="The same for each token of the question."
+    )
     cut_tokens: int = Field(description="Tokens at the passage's end that were not read.")
     gain: float | None = Field(None, description="log P(q | d) - log P(q), in nats; on request.")
     token_gains: list[TokenGain] | None = Field(None, description="The gain of each token.")

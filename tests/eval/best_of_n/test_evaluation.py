@@ -19,7 +19,6 @@ from trlm_retrieval.eval.best_of_n.evaluation import (
     subsets_of,
 )
 from trlm_retrieval.eval.score_cache import ScoreCache
-from trlm_retrieval.text.tokens import count_tokens
 
 LINES = [
     {
@@ -84,15 +83,11 @@ def test_picks_follow_the_likelihoods(name, file, scorer):
         pairs = [(prompt.query, answer) for answer in prompt.answers]
         reverse = scorer.lm.score(pairs, QUERY_GIVEN_REPLY)
         forward = scorer.lm.score(pairs, REPLY_GIVEN_QUERY)
-        lengths = count_tokens(scorer.lm.tokenizer, prompt.answers)
         scores = {
             "reverse": [r.sum for r in reverse],
             "forward": [f.mean for f in forward],
             "forward_sum": [f.sum for f in forward],
-            "default": [
-                reply_score(r.mean, n, f.mean)
-                for r, n, f in zip(reverse, lengths, forward, strict=True)
-            ],
+            "default": [reply_score(r.mean, f.mean) for r, f in zip(reverse, forward, strict=True)],
         }[name]
         best = max(range(4), key=scores.__getitem__)
         assert pick(np.array([[0, 1, 2, 3]])) == [prompt.preferences[best]]

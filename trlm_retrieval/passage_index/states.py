@@ -1,0 +1,44 @@
+"""The passage states of a whole index, kept in a folder beside its documents."""
+
+import shutil
+from pathlib import Path
+
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.lm.state_writing import StatesPlan, plan_states
+from trlm_retrieval.lm.states import StateFormat
+from trlm_retrieval.passage_index.documents import passage_text
+from trlm_retrieval.passage_index.files import STATES
+from trlm_retrieval.passage_index.index import PassageIndex
+
+
+def states_folder(index: Path) -> Path:
+    """Where an index keeps its passage states."""
+    return index / STATES
+
+
+def plan_index_states(
+    index: PassageIndex,
+    lm: TimeReversedLM,
+    *,
+    max_passage_tokens: int | None = None,
+    precision: str | None = None,
+) -> StatesPlan:
+    """What the states of all passages will take; :func:`write_states` then computes them.
+
+    Passages are read with the index's own meta fields, as a ranker behind it must read them.
+
+    :param precision: see :class:`~trlm_retrieval.lm.states.StateFormat`.
+    :raises StatesError: if the model's states cannot be kept.
+    """
+    texts = [passage_text(document, index.meta_fields) for document in index.documents()]
+    form = StateFormat(precision)
+    return plan_states(lm, texts, max_passage_tokens=max_passage_tokens, form=form)
+
+
+def drop_states(index: Path) -> bool:
+    """Remove the states of passages that have been replaced; returns whether there were any."""
+    folder = states_folder(index)
+    if not folder.is_dir():
+        return False
+    shutil.rmtree(folder)
+    return True
