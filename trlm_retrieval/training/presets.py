@@ -43,9 +43,6 @@ PRESETS = {
     "30m": Preset(width=512, layers=8, heads=8, mlp=1408, learning_rate=1e-3),
 }
 
-# What a warm start makes: its heads copy words from the passage, so each has keys of its own.
-WARM = Preset(width=640, layers=3, heads=10, mlp=768, learning_rate=2e-3, key_heads=10, tied=False)
-
 
 def new_model(
     preset: Preset, vocabulary: int, end: int, max_context: int, seed: int

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from trlm_retrieval.cli._terminal import count, err, out, working
-from trlm_retrieval.cli.train import groups, models, runs, text, warm_start
+from trlm_retrieval.cli.train import groups, models, runs, text
 from trlm_retrieval.cli.train._results import tell_check
 
 app = typer.Typer(
@@ -19,8 +19,6 @@ app.command()(text.tokenizer)
 app.command()(text.pack)
 app.command()(groups.groups)
 app.command()(groups.label)
-app.command()(warm_start.cloze)
-app.command()(warm_start.warm_start)
 app.command()(runs.pretrain)
 app.command()(runs.finetune)
 app.command()(runs.soft_prompt)

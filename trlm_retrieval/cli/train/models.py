@@ -121,7 +121,7 @@ def export(
 ) -> None:
     """Write a run's model, or adapter, small enough to ship, with a card of how it was made.
 
-    Example: `trlm train export ba --name trlm-ba-small -o trlm_retrieval/weights/trlm-ba-small`
+    Example: `trlm train export ba --name my-ba -o my-ba`
     """
     with working("Exporting"):
         from trlm_retrieval.training.export import export_run
