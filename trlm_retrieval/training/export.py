@@ -85,6 +85,7 @@ def export_run(
             precision=precision,
             config=lm.model.config,
             vocabulary=len(lm.tokenizer),
+            longest=lm.max_context,
             history=history,
             weight=first_stage_weight,
             figures=[_measured(file) for file in figures],
