@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from trlm_retrieval.errors import DataError
@@ -150,14 +149,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    return value.tolist() if isinstance(value, np.ndarray) else str(value)
+    return value.tolist() if hasattr(value, "tolist") else str(value)  # NumPy's numbers and arrays
 
 
 def finite(value: Any) -> Any:
     """A copy of a value for JSON in which None stands for NaN and infinity."""
-    if isinstance(value, np.generic | np.ndarray):
+    if hasattr(value, "tolist"):  # NumPy's, which is not imported here: it takes its time
         value = value.tolist()
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
