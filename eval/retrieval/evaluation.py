@@ -11,7 +11,7 @@ from trlm_retrieval.passage_index.documents import passage_text
 from trlm_retrieval.progress import progress_bar
 
 from ..dataset import RetrievalDataset, own_documents
-from ..measures import MAIN_MEASURE, PerQuery, per_query
+from ..measures import MAIN_MEASURE, per_query
 from ..result import Result, summarise
 from ..runs import Run, ranked
 from ..sampling import draw
@@ -120,9 +120,8 @@ def evaluate_retrieval(
             warnings += _cut(name, likelihoods[name])
     for name, run in _reranked(likelihoods, candidates, weight).items():
         runs[name] = {query: _above(run[query], runs["fusion"][query]) for query in run}
-    shown = {*systems, "fusion", *(["forward_sum"] if "forward" in systems else [])}
-    runs = {name: runs[name] for name in _ROWS if name in runs and name in shown}
-    found: dict[str, PerQuery] = {
+    runs = _shown(runs, systems)
+    found = {
         name: per_query(run, dataset.qrels, depth, relevance_level=relevance_level)
         for name, run in runs.items()
     }
@@ -254,6 +253,12 @@ def _above(reranked: dict[str, float], candidates: dict[str, float]) -> dict[str
     rest = [document for document in ranked(candidates) if document not in reranked]
     floor = min(reranked.values(), default=0.0)
     return reranked | {document: floor - rank for rank, document in enumerate(rest, start=1)}
+
+
+def _shown(runs: Mapping[str, Run], systems: Sequence[str]) -> dict[str, Run]:
+    """The runs of the systems asked for, and those they are compared with, in one order."""
+    shown = {*systems, "fusion", *(["forward_sum"] if "forward" in systems else [])}
+    return {name: runs[name] for name in _ROWS if name in runs and name in shown}
 
 
 def _silent(runs: Mapping[str, Run], dataset: RetrievalDataset) -> list[str]:
