@@ -82,14 +82,12 @@ def evaluate_retrieval(
 
     :param lm: the model; None where no system needs one.
     :param model: its name, for the result.
-    :param systems: names out of :data:`SYSTEMS`; only the first stages that they need are
-        searched.
+    :param systems: names out of :data:`SYSTEMS`; only first stages that they need are searched.
     :param top_k: candidates that the first stages find.
     :param rerank: how many of them are scored by the model; the others keep their order below.
     :param first_stage_run: reranked instead of a search; then ``fusion`` is this run.
     :param first_stage_weight: of the first stage's scores in ``default``; by default the ranker's.
-    :param relevance_level: the grade from which a document counts as relevant for all measures but
-        nDCG, which takes the grades as they are.
+    :param relevance_level: see :func:`~trlm_retrieval.eval.measures.measures`.
     :raises DataError: if a system is unknown or none is named, or the run fits no query.
     """
     _check(systems, lm)
