@@ -11,7 +11,7 @@ from trlm_retrieval.passage_index.documents import passage_text
 from trlm_retrieval.progress import progress_bar
 
 from ..dataset import RetrievalDataset, own_documents
-from ..measures import MAIN_MEASURE, PerQuery, per_query
+from ..measures import MAIN_MEASURE, per_query
 from ..result import Result, summarise
 from ..runs import Run, ranked
 from ..sampling import draw
@@ -82,14 +82,12 @@ def evaluate_retrieval(
 
     :param lm: the model; None where no system needs one.
     :param model: its name, for the result.
-    :param systems: names out of :data:`SYSTEMS`; only the first stages that they need are
-        searched.
+    :param systems: names out of :data:`SYSTEMS`; only first stages that they need are searched.
     :param top_k: candidates that the first stages find.
     :param rerank: how many of them are scored by the model; the others keep their order below.
     :param first_stage_run: reranked instead of a search; then ``fusion`` is this run.
     :param first_stage_weight: of the first stage's scores in ``default``; by default the ranker's.
-    :param relevance_level: the grade from which a document counts as relevant for all measures but
-        nDCG, which takes the grades as they are.
+    :param relevance_level: see :func:`~trlm_retrieval.eval.measures.measures`.
     :raises DataError: if a system is unknown or none is named, or the run fits no query.
     """
     _check(systems, lm)
@@ -120,9 +118,8 @@ def evaluate_retrieval(
             warnings += _cut(name, likelihoods[name])
     for name, run in _reranked(likelihoods, candidates, weight).items():
         runs[name] = {query: _above(run[query], runs["fusion"][query]) for query in run}
-    shown = {*systems, "fusion", *(["forward_sum"] if "forward" in systems else [])}
-    runs = {name: runs[name] for name in _ROWS if name in runs and name in shown}
-    found: dict[str, PerQuery] = {
+    runs = _shown(runs, systems)
+    found = {
         name: per_query(run, dataset.qrels, depth, relevance_level=relevance_level)
         for name, run in runs.items()
     }
@@ -254,6 +251,12 @@ def _above(reranked: dict[str, float], candidates: dict[str, float]) -> dict[str
     rest = [document for document in ranked(candidates) if document not in reranked]
     floor = min(reranked.values(), default=0.0)
     return reranked | {document: floor - rank for rank, document in enumerate(rest, start=1)}
+
+
+def _shown(runs: Mapping[str, Run], systems: Sequence[str]) -> dict[str, Run]:
+    """The runs of the systems asked for, and those they are compared with, in one order."""
+    shown = {*systems, "fusion", *(["forward_sum"] if "forward" in systems else [])}
+    return {name: runs[name] for name in _ROWS if name in runs and name in shown}
 
 
 def _silent(runs: Mapping[str, Run], dataset: RetrievalDataset) -> list[str]:
