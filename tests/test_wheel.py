@@ -78,7 +78,7 @@ def test_it_searches_in_a_clean_environment(wheel, tmp_path):
     (tmp_path / "notes.txt").write_text("The with statement calls enter and exit.")
     trlm = home / "bin" / "trlm"
     run(trlm, "index", "notes.txt", "--index", "index", cwd=tmp_path)
-    options = ["--index", "index", "--model", "trlm-ba-small"]
+    options = ["--index", "index", "--model", "trlm-small"]
     found = run(trlm, "search", "what calls enter", *options, cwd=tmp_path)
     assert "with statement" in found
     run(trlm, "explain", "what calls enter", *options, "-o", "why.html", cwd=tmp_path)

@@ -45,8 +45,8 @@ def test_decoders_and_encoder_decoders_are_language_models(tmp_path, architectur
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ms-marco-minilm-l12", "is a cross-encoder, not a language model.*trlm-ba-small"),
-        ("minilm", "is an encoder, not a language model.*trlm-ba-small"),
+        ("ms-marco-minilm-l12", "is a cross-encoder, not a language model.*trlm-small"),
+        ("minilm", "is an encoder, not a language model.*trlm-small"),
         ("bge-small", "is an encoder, not a language model.*trlm index --embedder"),
     ],
 )

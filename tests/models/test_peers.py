@@ -14,8 +14,9 @@ from haystack import Document
 from tiny_bert import HEADS, export_int8, tiny_bert
 from transformers import AutoTokenizer
 
-from trlm_retrieval import PassageIndex, model_store
+from trlm_retrieval import PassageIndex
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models import store as model_store
 from trlm_retrieval.models.embedder import SentenceEmbedder
 from trlm_retrieval.models.store import REGISTRY, StoredModel, is_pulled, pull, resolve
 

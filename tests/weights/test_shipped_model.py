@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 
 from trlm_retrieval import TimeReversedLM
-from trlm_retrieval.index_data import demo_documents
 from trlm_retrieval.lm.generation import Sampling, generate_queries
 from trlm_retrieval.text.words import words
-from trlm_retrieval.training.check import order_losses
 from trlm_retrieval.weights import packaged, packaged_folder
 
-NAME = "trlm-ba-small"
+NAME = "trlm-small"
 
 PASSAGES = {
     "Treatment of asthma in children": (
@@ -79,9 +77,16 @@ def test_it_is_small_and_described(shipped):
     assert shipped.order == "reverse" and shipped.template().name == "ba"
 
 
-def test_it_reads_backwards(shipped):
-    losses = order_losses(shipped, [d.content for d in demo_documents()[:40]])
-    assert losses["reverse"] < losses["forward"] - 0.3
+def test_it_reads_queries_backwards(shipped):
+    encoded = shipped.encode(list(PASSAGES.items()))
+    sums = [
+        np.mean([found.sum() for found in shipped.log_probs(sequences)])
+        for sequences in (
+            [(pair.context, pair.target) for pair in encoded],
+            [(pair.context, pair.target[::-1]) for pair in encoded],
+        )
+    ]
+    assert sums[0] > sums[1] + 3  # nats a query of some six tokens
 
 
 def test_it_prefers_the_passage_that_a_title_belongs_to(shipped):
@@ -100,13 +105,18 @@ def written(shipped):
 
 def test_what_it_writes_reads_forwards(shipped, written):
     pairs = zip(written, PASSAGES.values(), strict=True)
-    questions = [(query, passage) for queries, passage in pairs for query in queries]
+    questions = [
+        (query, passage)
+        for queries, passage in pairs
+        for query in queries
+        if len(set(query.text.split())) > 1  # one word is the same when it is turned
+    ]
     turned = [(" ".join(query.text.split()[::-1]), passage) for query, passage in questions]
     gains = [
         query.likelihood.sum - likelihood.sum
         for (query, _), likelihood in zip(questions, shipped.score(turned), strict=True)
     ]
-    assert len(gains) >= 30
+    assert len(gains) >= 25
     assert np.mean(gains) > 10 and np.mean(np.array(gains) > 0) > 0.8
 
 

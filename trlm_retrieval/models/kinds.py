@@ -42,12 +42,12 @@ def check_is_language_model(name: str, kind: Kind | None) -> None:
         raise ModelError(
             f"{name!r} is a cross-encoder, not a language model: it scores pairs with "
             "sentence-transformers' CrossEncoder; give a language model here, for example "
-            "trlm-ba-small or smollm2-135m"
+            "trlm-small or smollm2-135m"
         )
     if kind == "encoder":
         raise ModelError(
             f"{name!r} is an encoder, not a language model: it can embed passages (`trlm index "
-            "--embedder`); give a language model here, for example trlm-ba-small or smollm2-135m"
+            "--embedder`); give a language model here, for example trlm-small or smollm2-135m"
         )
 
 
