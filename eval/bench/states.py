@@ -57,7 +57,7 @@ def measure(
             asking.setdefault(document, []).append(query)
     values: dict[tuple[str, str], np.ndarray] = {}
     size = tokens = 0
-    documents = list(asking)
+    documents, own = list(asking), lm.states
     with progress_bar(f"{dataset.name}, {form}", len(documents)) as advance:
         for start in range(0, len(documents), _PASSAGES_A_STEP):
             step = documents[start : start + _PASSAGES_A_STEP]
@@ -75,6 +75,7 @@ def measure(
             )
             values |= {p: likelihood.log_probs for p, likelihood in zip(pairs, scored, strict=True)}
             advance(len(step))
+    lm.states = own
     run: Run = {query: {} for query in candidates}
     for (query, document), log_probs in values.items():
         run[query][document] = float(log_probs.sum())

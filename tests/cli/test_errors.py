@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import trlm_retrieval
 from trlm_retrieval import cli
 from trlm_retrieval.cli._terminal import print_json
 from trlm_retrieval.passage_index import PassageIndex
@@ -187,8 +189,10 @@ def trlm(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_missing_extra_is_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], module: str, extra: str
 ) -> None:
+    # Imported again, and put back afterwards, the package's attribute as well as the modules.
+    monkeypatch.setattr(trlm_retrieval, "eval", import_module("trlm_retrieval.eval"))
     for name in [name for name in sys.modules if name.startswith("trlm_retrieval.eval")]:
-        monkeypatch.delitem(sys.modules, name)  # so that it is imported again
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     fails(run(*arguments), f"{module} is not installed: pip install 'trlm-retrieval[{extra}]'")
 

@@ -24,7 +24,7 @@ def chat_folder(make_tiny_lm, tmp_path_factory):
 
 
 def test_replies_with_usage(chat_folder):
-    generator = LocalChatGenerator(chat_folder, {"max_new_tokens": 5})
+    generator = LocalChatGenerator(chat_folder, generation_kwargs={"max_new_tokens": 5})
     [reply] = generator.run(MESSAGES)["replies"]
     assert reply.role == "assistant"
     assert reply.meta["usage"]["completion_tokens"] > 0
@@ -44,14 +44,16 @@ def test_a_checkpoint_in_half_precision_is_computed_in_what_suits_the_cpu(make_t
 
 
 async def test_run_async_gives_the_same(chat_folder):
-    generator = LocalChatGenerator(chat_folder, {"max_new_tokens": 5})
+    generator = LocalChatGenerator(chat_folder, generation_kwargs={"max_new_tokens": 5})
     found = await generator.run_async(MESSAGES)
     assert found["replies"][0].text == generator.run(MESSAGES)["replies"][0].text
 
 
 def test_survives_a_pipeline_round_trip(chat_folder):
     generator = LocalChatGenerator(
-        chat_folder, {"max_new_tokens": 3}, device=ComponentDevice.from_str("cpu")
+        chat_folder,
+        generation_kwargs={"max_new_tokens": 3},
+        device=ComponentDevice.from_str("cpu"),
     )
     pipeline = Pipeline()
     pipeline.add_component("generator", generator)

@@ -32,9 +32,12 @@ def append(path, line):
         ("corpus.jsonl", '{"_id": "d7", "text": ', "line 5: not valid JSON"),
         ("corpus.jsonl", '{"_id": "d1", "text": "x"}', "'d1' stood already in line 1"),
         ("queries.jsonl", '{"_id": "q7"}', "line 4: needs the keys _id and text"),
-        ("qrels/test.tsv", "q1 0 d2 1", "line 7: needs query-id, corpus-id and a whole score"),
-        ("qrels/test.tsv", "q1\td2\tnan", "line 7: needs query-id, corpus-id and a whole score"),
-        ("qrels/test.tsv", "q7\td2\t1", "line 7: judges query 'q7'"),
+        (
+            "qrels/test.tsv",
+            "q1 0 d2 1",
+            "line 7: needs a query id, a document id and a whole grade",
+        ),
+        ("qrels/test.tsv", "q1\td2\tnan", "the grade nan is not a whole number"),
     ],
 )
 def test_malformed_lines(file, line, told, beir, evaluate):

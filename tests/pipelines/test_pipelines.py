@@ -136,7 +136,7 @@ def test_cited_rag_attributes_the_answer(here, tiny_lm_folder, monkeypatch):
     first, second = answer.meta["trlm"]["sentences"]
     assert first["markers"][0]["document_id"] is None
     numbers = [sentence["citations"][0]["number"] for sentence in (first, second)]
-    assert answer.data == "It calls both [{}]. So it is [{}].".format(*numbers)
+    assert answer.data == "It calls both [7] [{}]. So it is [{}].".format(*numbers)
     assert answer.query == QUERY and len(answer.documents) == 3
 
 
