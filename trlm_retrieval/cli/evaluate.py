@@ -270,8 +270,8 @@ def safety(
         int,
         typer.Option(
             min=0,
-            help="Draw so many jailbroken responses, and as many of each kind of safe ones; 0 "
-            "takes all, which is hours on a CPU.",
+            help="Jailbroken responses to draw, and as many of each kind of safe ones; 0 takes "
+            "all, which is hours on a CPU.",
         ),
     ] = 100,
     number: Annotated[int, typer.Option(min=1, help="Questions generated from a response.")] = 8,

@@ -108,7 +108,7 @@ def index(
         int,
         typer.Option(
             min=0,
-            help="Write so many queries for each passage, whose words BM25 counts as well "
+            help="Number of queries to write for each passage; BM25 counts their words too "
             "(doc2query). Takes about a second a passage on a CPU.",
         ),
     ] = 0,
