@@ -95,6 +95,8 @@ def only_writer(lock: Path, busy: Exception | None = None) -> Iterator[None]:
     try:
         held.acquire()
     except Timeout as error:
+        if busy is None:
+            raise
         raise busy from error
     try:
         yield
