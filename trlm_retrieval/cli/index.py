@@ -101,7 +101,8 @@ def index(
         typer.Option(
             "--states",
             help="Also compute each passage's states for `trlm search`, so that a question only "
-            "pays for its own words. Alone, for an index that is there. The size is told first.",
+            "pays for its own words. Without files it does so for an "
+            "existing index. The size is shown first.",
         ),
     ] = False,
     expand: Annotated[

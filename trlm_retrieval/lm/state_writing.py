@@ -1,6 +1,6 @@
 """Passage states of a whole corpus, planned, computed and written to a folder in one step.
 
-What the folder holds is told in :mod:`~trlm_retrieval.lm.state_folder`, which reads it.
+See :mod:`~trlm_retrieval.lm.state_folder`, which reads the folder, for what it holds.
 """
 
 import shutil
