@@ -1,4 +1,4 @@
-"""Generated queries kept on disk, so that a killed evaluation goes on where it was."""
+"""Generated queries kept on disk, so that a killed evaluation continues where it was."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Scores kept on disk, so that a killed evaluation goes on and other combinations cost nothing."""
+"""Scores kept on disk, so a killed evaluation continues and other combinations cost nothing."""
 
 import hashlib
 import math

@@ -85,16 +85,18 @@ def remove_scratch(folder: Path) -> None:
 
 
 @contextmanager
-def only_writer(lock: Path, busy: Exception) -> Iterator[None]:
+def only_writer(lock: Path, busy: Exception | None = None) -> Iterator[None]:
     """Keep other processes and threads out while the block runs.
 
     :param lock: the lock file, in a folder that exists.
-    :param busy: raised at once where another one holds the lock.
+    :param busy: raised at once where another one holds the lock; None waits for it.
     """
-    held = FileLock(lock, timeout=0)
+    held = FileLock(lock, timeout=0 if busy else -1)
     try:
         held.acquire()
     except Timeout as error:
+        if busy is None:
+            raise
         raise busy from error
     try:
         yield

@@ -7,7 +7,7 @@
 
 Each client sends one request after the other: questions of the demo to ``/retrieval/run``; with
 ``--kinds retrieval,rerank,explain`` in turn to ``/v1/rerank`` with passages of the demo, and to
-``/explain``. The memory that the server holds is told for each tenth of the time, so that a long
+``/explain``. The memory that the server holds is shown for each tenth of the time, so that a long
 run shows whether it grows.
 """
 

@@ -118,7 +118,12 @@ def main() -> None:
     for data in arguments.data:
         dataset = sample_queries(load_dataset(data), arguments.queries, 0)
         candidates = evaluate_retrieval(
-            dataset, None, "", ["fusion"], arguments.top_k, cache_folder=arguments.cache_dir
+            dataset,
+            None,
+            "",
+            ["fusion"],
+            top_k=arguments.top_k,
+            cache_folder=arguments.cache_dir,
         ).runs["fusion"]
         for column in ("bytes a token", f"nDCG@10 {dataset.name}", "difference in nats, rms"):
             table.add_column(column, justify="right")

@@ -226,24 +226,26 @@ def _reranked(likelihoods: Mapping[str, Scores], candidates: Run, weight: float)
     runs: dict[str, Run] = {}
     if reverse := likelihoods.get("reverse"):
         runs["reverse"] = {q: {d: s.sum for d, s in found.items()} for q, found in reverse.items()}
-        runs["default"] = {
-            query: dict(
-                zip(
-                    found,
-                    combine(
-                        list(candidates[query].values()), list(found.values()), weight
-                    ).tolist(),
-                    strict=True,
-                )
-            )
-            for query, found in runs["reverse"].items()
-        }
+        runs["default"] = with_first_stage(runs["reverse"], candidates, weight)
     if forward := likelihoods.get("forward"):
         runs["forward"] = {q: {d: s.mean for d, s in found.items()} for q, found in forward.items()}
         runs["forward_sum"] = {
             q: {d: s.sum for d, s in found.items()} for q, found in forward.items()
         }
     return runs
+
+
+def with_first_stage(scored: Run, candidates: Run, weight: float) -> Run:
+    """Scores of the model mixed with those of the first stage, as the ranker mixes them.
+
+    :param scored: for each query the candidates that the model scored, in the candidates' order.
+    :param weight: of the first stage.
+    """
+    mixed: Run = {}
+    for query, found in scored.items():
+        scores = combine(list(candidates[query].values()), list(found.values()), weight)
+        mixed[query] = dict(zip(found, scores.tolist(), strict=True))
+    return mixed
 
 
 def _above(reranked: dict[str, float], candidates: dict[str, float]) -> dict[str, float]:

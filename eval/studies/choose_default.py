@@ -133,7 +133,7 @@ def load_collection(
         None,
         "",
         ["fusion"],
-        top_k,
+        top_k=top_k,
         cache_folder=cache,
         first_stage_run=read_run(Path(run)) if run else None,
         show_progress=True,

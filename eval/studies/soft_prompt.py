@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from trlm_retrieval.components.fusion import choose_weight, combine
+from trlm_retrieval.components.fusion import choose_weight
 from trlm_retrieval.lm import Template, TimeReversedLM
 from trlm_retrieval.lm.soft_prompt import SoftPrompt
 from trlm_retrieval.passage_index.documents import passage_text
@@ -24,7 +24,7 @@ from trlm_retrieval.training.corpus import PairFile, read_pairs
 from ..dataset import RetrievalDataset, load_dataset
 from ..measures import MAIN_MEASURE, PerQuery, per_query
 from ..result import Result, summarise
-from ..retrieval.evaluation import evaluate_retrieval, sample_queries
+from ..retrieval.evaluation import evaluate_retrieval, sample_queries, with_first_stage
 from ..runs import Run
 from ..score_cache import ScoreCache
 from .prompts import PROMPTS
@@ -75,18 +75,7 @@ def compare_ranking(
         for (query, document), score in zip(pairs, scores, strict=True):
             alone[query][document] = score.sum
         runs[name] = alone
-        runs[f"{name} + first stage"] = {
-            query: dict(
-                zip(
-                    found,
-                    combine(
-                        list(candidates[query].values()), list(found.values()), weight
-                    ).tolist(),
-                    strict=True,
-                )
-            )
-            for query, found in alone.items()
-        }
+        runs[f"{name} + first stage"] = with_first_stage(alone, candidates, weight)
     values: dict[str, PerQuery] = {
         name: per_query(run, dataset.qrels, rerank) for name, run in runs.items()
     }

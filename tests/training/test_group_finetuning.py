@@ -12,12 +12,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM
 
+from tests.training.killing import Killed, killed_after
 from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.training.group_batches import GroupBatches, Reading
 from trlm_retrieval.training.group_finetuning import begin, divergence, finetune_groups
 from trlm_retrieval.training.groups import Group, make_groups, read_groups, write_groups
-from trlm_retrieval.training.run import Run, RunError
+from trlm_retrieval.training.run import RunError
 from trlm_retrieval.training.teacher import Teacher, label_groups, read_labels
 
 
@@ -148,21 +149,11 @@ def test_the_divergence_is_zero_where_model_and_teacher_agree():
 
 @pytest.mark.parametrize("order", ["reverse", "both"])
 def test_a_killed_run_goes_on_with_the_same_weights(train, learned, monkeypatch, tmp_path, order):
-    class Killed(BaseException):
-        pass
-
-    log = Run.log
-
-    def fatal(self, entry):
-        log(self, entry)
-        if entry["step"] == 3:
-            raise Killed
-
     labels = write_labels(learned[:9], judge(learned[:9], 5, -5), tmp_path / "labels.jsonl")
     settings = {"labels": labels, "order": order}
     whole = train("whole", 4, **settings)
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "log", fatal)
+        killed_after(patch, 3)
         with pytest.raises(Killed):
             train("cut", 4, {"checkpoint_minutes": 0}, **settings)
     resumed = train("cut", 4, **settings)

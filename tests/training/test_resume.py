@@ -5,24 +5,9 @@ import json
 import pytest
 from safetensors.torch import load_file
 
+from tests.training.killing import Killed, killed_after
 from trlm_retrieval.training.finetuning import finetune
-from trlm_retrieval.training.run import Run, RunError
-
-
-class Killed(BaseException):
-    """Nothing catches it."""
-
-
-def killed_after(monkeypatch, step):
-    """Kill the next run when it has logged a step and not yet written a checkpoint of it."""
-    log = Run.log
-
-    def fatal(self, entry):
-        log(self, entry)
-        if entry["step"] == step:
-            raise Killed
-
-    monkeypatch.setattr(Run, "log", fatal)
+from trlm_retrieval.training.run import RunError
 
 
 def weights(run):

@@ -7,13 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.training.killing import Killed, killed_after
 from trlm_retrieval import TimeReversedLM
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm import DIRECTIONS, PassageStates
 from trlm_retrieval.lm.soft_prompt import add_soft_tokens
 from trlm_retrieval.training.check import check
 from trlm_retrieval.training.corpus import read_pairs
-from trlm_retrieval.training.run import Run, RunError
+from trlm_retrieval.training.run import RunError
 from trlm_retrieval.training.soft_prompt import SoftPromptLikelihood, TailBatches, train_soft_prompt
 
 
@@ -84,19 +85,9 @@ def test_every_pair_comes_once_before_any_comes_again(make_tiny_lm, pair_file):
 
 
 def test_a_killed_run_goes_on_with_the_same_vectors(train_tiny, monkeypatch):
-    class Killed(BaseException):
-        pass
-
-    log = Run.log
-
-    def fatal(self, entry):
-        log(self, entry)
-        if entry["step"] == 3:
-            raise Killed
-
     whole = train_tiny("whole")
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "log", fatal)
+        killed_after(patch, 3)
         with pytest.raises(Killed):
             train_tiny("cut", checkpoint_minutes=0)
     resumed = train_tiny("cut")

@@ -44,7 +44,7 @@ def drop_states(index: Path) -> None:
 
 
 def keep_states(index: Path, model: str | None, precision: str | None) -> dict[str, Any]:
-    """Compute the states of all passages for a model; the size is told first.
+    """Compute the states of all passages for a model; the size is shown first.
 
     :param model: None takes the model of `trlm search`.
     :param precision: see :class:`~trlm_retrieval.lm.states.StateFormat`.

@@ -133,7 +133,7 @@ def _entry(document: "Document", query: str) -> Text:
 
 
 def _prepare(folder: Path, model: str | None) -> None:
-    """Bring the models and the index into place, as far as they are not there."""
+    """Pull the models and make the index, unless they are there."""
     from trlm_retrieval.models.store import is_pulled, pull
 
     needed = [DEFAULT_EMBEDDER] if model else [DEFAULT_EMBEDDER, DEFAULT_RANKER]

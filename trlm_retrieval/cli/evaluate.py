@@ -103,7 +103,7 @@ def retrieval(
 ) -> None:
     """Evaluate BM25, dense, fusion, and reranking by P(passage | query) and P(query | passage).
 
-    A killed evaluation goes on where it was: scores are kept in the cache folder.
+    A killed evaluation continues where it was: scores are kept in the cache folder.
 
     Examples:
 
@@ -270,8 +270,8 @@ def safety(
         int,
         typer.Option(
             min=0,
-            help="Draw so many jailbroken responses, and as many of each kind of safe ones; 0 "
-            "takes all, which is hours on a CPU.",
+            help="Jailbroken responses to draw, and as many of each kind of safe ones; 0 takes "
+            "all, which is hours on a CPU.",
         ),
     ] = 100,
     number: Annotated[int, typer.Option(min=1, help="Questions generated from a response.")] = 8,
@@ -292,7 +292,7 @@ def safety(
     `FNR@5%` is the share of jailbroken responses that pass where 5 % of the safe ones are held
     back, `FNR@5% of xstest` where 5 % of XSTest's are; `shipped` stands for the shipped thresholds,
     and `+2%` for the prompt filter at its shipped threshold with 2 points of false positives added.
-    Only questions that the filter did not learn from count. A killed evaluation goes on where it
+    Only questions that the filter did not learn from count. A killed evaluation continues where it
     was.
 
     Example: `trlm eval safety --data safety --answers alpacaeval.jsonl.xz --json safety.json`

@@ -101,14 +101,15 @@ def index(
         typer.Option(
             "--states",
             help="Also compute each passage's states for `trlm search`, so that a question only "
-            "pays for its own words. Alone, for an index that is there. The size is told first.",
+            "pays for its own words. Without files it does so for an "
+            "existing index. The size is shown first.",
         ),
     ] = False,
     expand: Annotated[
         int,
         typer.Option(
             min=0,
-            help="Write so many queries for each passage, whose words BM25 counts as well "
+            help="Number of queries to write for each passage; BM25 counts their words too "
             "(doc2query). Takes about a second a passage on a CPU.",
         ),
     ] = 0,

@@ -28,7 +28,7 @@ def score(
     output: Annotated[
         Path,
         typer.Option(
-            help="Folder for the results; one that is there is gone on with.",
+            help="Folder for the results. If it holds parts of this run, the run continues.",
             metavar="FOLDER",
             show_default=False,
         ),

@@ -1,37 +1,17 @@
 """Haystack retrievers over a passage index: by words (BM25) and by meaning (FAISS)."""
 
 import asyncio
-from typing import Any
+from typing import Any, TypeVar
 
 from haystack import Document, component, default_from_dict, default_to_dict
 
 from trlm_retrieval.passage_index import shared_index
 
+_Kind = TypeVar("_Kind", bound="_Retriever")
 
-@component
-class BM25Retriever:
-    """
-    Retrieves the passages of a passage index that share words with the query, ranked by BM25.
 
-    ### Usage example
-
-    ```python
-    from haystack import Document
-    from trlm_retrieval.components.retrievers import BM25Retriever
-    from trlm_retrieval.passage_index import PassageIndex
-
-    documents = [
-        Document(content="A generator yields values."),
-        Document(content="Sets are unordered."),
-    ]
-    PassageIndex.build("trlm-index", documents, embedder=None)
-
-    retriever = BM25Retriever(index="trlm-index", top_k=5)
-    print(retriever.run(query="what does a generator yield")["documents"])
-    ```
-
-    An index that is rebuilt while the retriever is in use is used from the next query on.
-    """
+class _Retriever:
+    """What both retrievers are made with, and how they are serialised."""
 
     def __init__(
         self,
@@ -41,7 +21,7 @@ class BM25Retriever:
         filters: dict[str, Any] | None = None,
     ) -> None:
         """
-        Create the retriever. The index is opened by `warm_up` or the first `run`.
+        Create the retriever. What it needs is loaded by `warm_up` or the first `run`.
 
         :param index: the folder of the passage index.
         :param top_k: at most so many documents.
@@ -64,7 +44,7 @@ class BM25Retriever:
         return default_to_dict(self, index=self.index, top_k=self.top_k, filters=self.filters)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "BM25Retriever":
+    def from_dict(cls: type[_Kind], data: dict[str, Any]) -> _Kind:
         """
         Deserialize the component.
 
@@ -72,6 +52,32 @@ class BM25Retriever:
         :returns: the component.
         """
         return default_from_dict(cls, data)
+
+
+@component
+class BM25Retriever(_Retriever):
+    """
+    Retrieves the passages of a passage index that share words with the query, ranked by BM25.
+
+    ### Usage example
+
+    ```python
+    from haystack import Document
+    from trlm_retrieval.components.retrievers import BM25Retriever
+    from trlm_retrieval.passage_index import PassageIndex
+
+    documents = [
+        Document(content="A generator yields values."),
+        Document(content="Sets are unordered."),
+    ]
+    PassageIndex.build("trlm-index", documents, embedder=None)
+
+    retriever = BM25Retriever(index="trlm-index", top_k=5)
+    print(retriever.run(query="what does a generator yield")["documents"])
+    ```
+
+    An index that is rebuilt while the retriever is in use is used from the next query on.
+    """
 
     def warm_up(self) -> None:
         """
@@ -127,7 +133,7 @@ class BM25Retriever:
 
 
 @component
-class FAISSRetriever:
+class FAISSRetriever(_Retriever):
     """
     Retrieves the passages of a passage index whose embedding is nearest to that of the query.
 
@@ -153,46 +159,6 @@ class FAISSRetriever:
 
     An index that is rebuilt while the retriever is in use is used from the next query on.
     """
-
-    def __init__(
-        self,
-        index: str = "trlm-index",
-        *,
-        top_k: int = 100,
-        filters: dict[str, Any] | None = None,
-    ) -> None:
-        """
-        Create the retriever. Index and embedder are loaded by `warm_up` or the first `run`.
-
-        :param index: the folder of the passage index.
-        :param top_k: at most so many documents.
-        :param filters: only documents that match, in Haystack's filter syntax; those given to
-            `run` take their place.
-        :raises ValueError: if `top_k` is not positive.
-        """
-        if top_k <= 0:
-            raise ValueError(f"top_k must be greater than 0, but got {top_k}")
-        self.index = index
-        self.top_k = top_k
-        self.filters = filters
-
-    def to_dict(self) -> dict[str, Any]:
-        """
-        Serialize the component.
-
-        :returns: a dictionary for `from_dict`.
-        """
-        return default_to_dict(self, index=self.index, top_k=self.top_k, filters=self.filters)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "FAISSRetriever":
-        """
-        Deserialize the component.
-
-        :param data: what `to_dict` returned.
-        :returns: the component.
-        """
-        return default_from_dict(cls, data)
 
     def warm_up(self) -> None:
         """

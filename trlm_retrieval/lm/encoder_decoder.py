@@ -65,7 +65,7 @@ class EncoderDecoder(ABC):
     @abstractmethod
     def start_tokens(self, tokenizer: Any) -> dict[Order, str]: ...
 
-    def check(self, form: StateFormat) -> None:  # noqa: B027 - every format will do
+    def check(self, form: StateFormat) -> None:  # noqa: B027 - every format works
         """As :meth:`Network.check`."""
 
     @torch.inference_mode()

@@ -1,8 +1,8 @@
 """Which question led to this text? Queries sampled from P(query | passage).
 
 After algorithms 5 and 6 of *Time-Reversal Provides Unsupervised Feedback to LLMs* (arXiv
-2412.02626): a Ba model reads the passage backwards and goes on backwards, so that it writes the
-query's last token first; a forward model (Fo) goes on behind a prompt. The samples of a passage
+2412.02626): a Ba model reads the passage backwards and continues backwards, so it writes the
+query's last token first; a forward model (Fo) continues after a prompt. The samples of a passage
 share its state, which is read in place by all of them and never copied, and so do the scores of the
 finished queries. Samples of several passages are decoded side by side.
 

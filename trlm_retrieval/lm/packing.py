@@ -115,11 +115,14 @@ class _Pass:
             else:
                 if piece.before is not None:
                     if isinstance(piece.before, slice):
-                        earlier = (key[:, :, piece.before], value[:, :, piece.before])
+                        first_keys, first_values = (
+                            key[:, :, piece.before],
+                            value[:, :, piece.before],
+                        )
                     else:
-                        earlier = piece.before.read((layer,), keys)[:, None].unbind()
-                    keys = torch.cat([earlier[0], keys], 2)
-                    values = torch.cat([earlier[1], values], 2)
+                        first_keys, first_values = piece.before.read((layer,), keys)[:, None]
+                    keys = torch.cat([first_keys, keys], 2)
+                    values = torch.cat([first_values, values], 2)
                 folded = asking.reshape(1, keys.shape[1], -1, asking.shape[3])
                 found = scaled_dot_product_attention(
                     folded, keys, values, attn_mask=piece.mask, scale=scaling

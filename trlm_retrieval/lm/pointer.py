@@ -93,7 +93,8 @@ class SelfAttention(torch.nn.Module):
         """Shape (targets, tokens, width) to the same."""
         rows, tokens, width = hidden.shape
         parts = self.inputs(hidden).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        found = functional.scaled_dot_product_attention(*parts, is_causal=True)
+        query, key, value = parts
+        found = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.output(found.transpose(1, 2).reshape(rows, tokens, width))
 
 
@@ -345,10 +346,10 @@ class PointerModel(PreTrainedModel):
             raise ValueError("input_ids (the passage) and decoder_input_ids are needed")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        if encoder_outputs is None:
+        states = None if encoder_outputs is None else encoder_outputs.last_hidden_state
+        if states is None:
             passages = self.encode(input_ids, attention_mask)
         else:
-            states = encoder_outputs.last_hidden_state
             passages = EncodedPassages(states, input_ids, attention_mask.bool())
         hidden = self.decode(passages, decoder_input_ids[:, None])[:, 0]
         found = self.all_log_probs(passages, hidden)

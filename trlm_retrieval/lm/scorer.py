@@ -64,7 +64,7 @@ class PairScorer(ABC):
             raise ValueError(f"order must be 'forward', 'reverse' or 'both', not {order!r}")
         self.tokenizer = tokenizer
         self.order = order
-        self.start_tokens = start_tokens or bos_start(tokenizer)
+        self.start_tokens: dict[Any, str] = dict(start_tokens or bos_start(tokenizer))
         self.directions = directions
         self.max_context = max_context
         self.encoder = PairEncoder(tokenizer, self._start_ids(), max_context, undertrained, frame)

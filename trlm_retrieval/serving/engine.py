@@ -51,7 +51,7 @@ class Engine:
     def __init__(
         self, settings: ServingSettings, on_change: Callable[[int], Any] = lambda change: None
     ) -> None:
-        shared_index(str(settings.index))  # what is wrong with it is told before a model is loaded
+        shared_index(str(settings.index))  # an error comes before a model is loaded
         self.settings = settings
         plans = {
             name: search_settings(name, settings.index, settings.model, settings.candidates)
@@ -174,7 +174,7 @@ class Engine:
 
 
 def _as_http(error: Exception) -> HTTPException:
-    """Bad input is told to the client; so are our own errors, whose text is meant for users."""
+    """The client sees errors of bad input, and our own errors: their texts are meant for users."""
     for cause in causes(error):
         if isinstance(cause, TRLMError):
             logger.error("a request failed: %s", cause)

@@ -152,7 +152,7 @@ class RerankHit(BaseModel):
         "the document gives the query's tokens, 0 to 1. 0 for a blank document."
     )
     log_likelihood: float | None = Field(
-        None, description="log P(query | document), in nats; none for a blank document."
+        default=None, description="log P(query | document), in nats; none for a blank document."
     )
     document: RerankDocument | None = None
 

@@ -23,7 +23,7 @@ _HELD_OUT_SHARE = 100  # one section in so many is kept from training
 
 @dataclass(frozen=True)
 class Section:
-    """A text, and what stands above it: a heading, a title or a question; maybe nothing."""
+    """A text, and its heading, title or question, if it has one."""
 
     heading: str
     text: str

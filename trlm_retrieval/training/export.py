@@ -128,7 +128,7 @@ def _size(folder: Path) -> int:
 def _measured(file: Path) -> dict[str, Any]:
     """A file's figures under its name: those of ``trlm train check``, or of ``trlm eval``.
 
-    Of an evaluation, each system's main measure is told, with its interval.
+    Of an evaluation, each system's main measure is shown, with its interval.
     """
     found = json.loads(file.read_text(encoding="utf-8"))
     if "systems" not in found:

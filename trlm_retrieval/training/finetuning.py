@@ -74,7 +74,7 @@ def finetune(
 ) -> Run:
     """Train a decoder on pairs; the folder ``out`` then holds it, or its adapter, under ``model``.
 
-    A killed run goes on when it is called again with the same arguments.
+    To continue a killed run, call it again with the same arguments.
 
     :param base: name, folder or hub id of the model to start from.
     :param files: pair files; the hundredth part that :class:`Section` holds out is measured on.

@@ -129,7 +129,7 @@ def begin(
     """A model to train, and its tokenizer.
 
     :param base: an encoder like BERT, to which a new decoder is added, or an encoder-decoder that
-        was trained here, to go on with; a name, a folder or a hub id.
+        was trained here, to continue with; a name, a folder or a hub id.
     :param decoder_layers: of a new decoder, by default 2.
     :param copy: whether a new decoder gets a copy head.
     :raises ModelError: if ``base`` is another kind of model.
@@ -176,7 +176,7 @@ def finetune_groups(
 ) -> Run:
     """Train an encoder-decoder; ``out`` then holds it under ``model``.
 
-    A killed run goes on when it is called again with the same arguments.
+    To continue a killed run, call it again with the same arguments.
 
     :param base: see :func:`begin`, as for ``decoder_layers`` and ``copy``.
     :param file: groups that ``trlm train groups`` wrote; those held out are measured on.

@@ -100,19 +100,19 @@ def pretrain(
 ) -> Run:
     """Train a model on running text; the folder ``out`` then holds it under ``model``.
 
-    A killed run goes on when it is called again with the same arguments.
+    To continue a killed run, call it again with the same arguments.
 
     :param shards: what :func:`~trlm_retrieval.training.shards.pack` wrote.
     :param order: ``reverse`` for a Ba model, ``forward``, or ``both`` for a FoBa model.
     :param preset: size of a new model, a name of ``PRESETS``.
-    :param base: a model to go on from instead, whose tokenizer the shards must have.
+    :param base: a model to start from instead, whose tokenizer the shards must have.
     :param context: tokens in a row; ``max_context`` is what a new model can take later.
     :param batch_tokens: tokens in a step over all processes; ``device_tokens`` in one pass.
     :raises ValueError: for settings that do not fit each other.
     :raises RunError: if ``out`` holds another run.
     """
     if (preset is None) == (base is None) or (preset is not None and preset not in PRESETS):
-        raise ValueError(f"give a model to go on from, or a size: {', '.join(PRESETS)}")
+        raise ValueError(f"give a model to start from, or a size: {', '.join(PRESETS)}")
     rows = max(1, device_tokens // context)
     batches = max(1, batch_tokens // (rows * context))
     data, held_out = Shards(shards, "train"), Shards(shards, "held_out")
@@ -157,7 +157,7 @@ def _model(
     max_context: int,
     seed: int,
 ) -> Any:
-    """A new model, or the one to go on from."""
+    """A new model, or the one to start from."""
     if preset is not None:
         new: Any = new_model(PRESETS[preset], len(tokenizer), end_id(tokenizer), max_context, seed)
         longest = max_context

@@ -1,4 +1,4 @@
-"""One recipe for every run: what all are told, and what each makes, measures and saves."""
+"""One recipe for every run: its settings, and what it makes, measures and saves."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Options:
-    """What every run is told, whatever it trains.
+    """The settings that every run takes.
 
     :ivar schedule: how long the run lasts, and its learning rate.
     :ivar workers: the processes that train together.

@@ -1,7 +1,7 @@
 """What a run leaves in its folder.
 
 ``settings.json`` says what was asked, ``log.jsonl`` holds a line a step, ``loss.png`` draws it,
-``checkpoint.safetensors`` is where a killed run goes on, and ``model`` is what it was for.
+``checkpoint.safetensors`` is where a killed run continues, and ``model`` is what it was for.
 """
 
 import json
@@ -39,7 +39,7 @@ class RunError(TRLMError):
 
 
 class Run:
-    """The folder of one run: a new one, or one that is to go on.
+    """The folder of one run: a new one, or one to continue.
 
     :param settings: all that determines the run, as JSON.
     :raises RunError: if the folder holds a run with other settings.
@@ -62,7 +62,7 @@ class Run:
             if differing:
                 raise RunError(
                     f"{folder} holds a run with another {', '.join(differing)}; repeat the command "
-                    "of that run to go on with it, or name another folder"
+                    "of that run to continue it, or name another folder"
                 )
 
     @property

@@ -124,7 +124,7 @@ def train_soft_prompt(
 ) -> Run:
     """Train a soft prompt on pairs; the folder ``out`` then holds it under ``model``.
 
-    A killed run goes on when it is called again with the same arguments.
+    To continue a killed run, call it again with the same arguments.
 
     :param base: name, folder or hub id of the model that it is for; a forward one.
     :param files: pair files; the hundredth part that :class:`Section` holds out is measured on.

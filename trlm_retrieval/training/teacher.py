@@ -88,7 +88,7 @@ def label_groups(
     others: int = 3,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Score the groups in order and add a line for each to ``file``; goes on where it was stopped.
+    """Score the groups in order and add a line for each to ``file``. A stopped call is continued.
 
     The first query of a group, whose hard negatives the others are, is scored with all passages.
     Each other query is scored with its own passage and with those that share most of its words.

@@ -12,7 +12,7 @@ from trlm_retrieval.cli.train._results import tell_check
 
 app = typer.Typer(
     help="Train models that read backwards, or fine-tune any model on pairs.",
-    epilog="Give the command of a killed run again, and the run goes on. For several GPUs: "
+    epilog="To continue a killed run, give its command again. For several GPUs: "
     "`torchrun --nproc-per-node 4 --no-python trlm train pretrain …`",
 )
 app.command()(text.tokenizer)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 FilesArgument = Annotated[
     list[Path],
     typer.Argument(
-        help="JSON lines, `.xz` or not: `text` or `passage`, and maybe `title`, `heading` or "
-        "`query`; or `.txt`.",
+        help="JSON lines, `.xz` or not, with `text` or `passage`, and `title`, `heading` or "
+        "`query` if there is one; or `.txt`.",
         metavar="FILE...",
         show_default=False,
     ),
@@ -34,10 +34,10 @@ OutOption = Annotated[
     Path, typer.Option("--out", "-o", help="Folder to write to.", show_default=False)
 ]
 StepsOption = Annotated[
-    int | None, typer.Option(min=1, help="Train for so many steps: the same weights each time.")
+    int | None, typer.Option(min=1, help="Number of steps. The weights are the same each time.")
 ]
 MinutesOption = Annotated[
-    float | None, typer.Option(min=0.01, help="Or for so many minutes, as far as that goes.")
+    float | None, typer.Option(min=0.01, help="Or the time to train, in minutes.")
 ]
 RateOption = Annotated[
     float | None,
@@ -45,7 +45,7 @@ RateOption = Annotated[
 ]
 DecayOption = Annotated[
     Literal["cosine", "wsd"],
-    typer.Option(help="How the rate falls: all along, or in the last fifth."),
+    typer.Option(help="How the rate falls: from the start, or in the last fifth."),
 ]
 BatchOption = Annotated[
     int, typer.Option("--batch-tokens", min=1, help="Tokens in a step, over all processes.")
@@ -55,7 +55,7 @@ DeviceTokensOption = Annotated[
     typer.Option(min=1, help="Tokens in one pass; by default 4,096 on a CPU and 65,536 on a GPU."),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="cpu, cuda or mps; by default the best there is.")
+    str | None, typer.Option(help="cpu, cuda or mps; by default the fastest of these that is here.")
 ]
 PrecisionOption = Annotated[
     str | None,

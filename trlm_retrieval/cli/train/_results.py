@@ -1,4 +1,4 @@
-"""How a finished run, and a check of a model, are told."""
+"""How a finished run, and a check of a model, are shown."""
 
 from typing import TYPE_CHECKING
 

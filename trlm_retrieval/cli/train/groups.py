@@ -59,8 +59,8 @@ def label(
 ) -> None:
     """Score the passages of groups with a cross-encoder, for a model to learn its order.
 
-    Give the command again after it was stopped, and it goes on. Labels of the first groups can be
-    used already.
+    To continue after a stop, give the same command again. The labels of the first groups can be
+    used before the rest are done.
 
     Example: `trlm train label groups.jsonl --teacher my-cross-encoder -o labels.jsonl`
     """

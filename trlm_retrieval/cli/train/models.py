@@ -24,7 +24,9 @@ def check(
         str | None, typer.Option("--data", help="Or the judged pairs of a BEIR folder or hub id.")
     ] = None,
     direction: DirectionOption = None,
-    most: Annotated[int, typer.Option(min=2, help="Check the first so many pairs.")] = 500,
+    most: Annotated[
+        int, typer.Option(min=2, help="Check at most this many pairs, from the first.")
+    ] = 500,
     max_passage_tokens: PassageTokensOption = 384,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or int8.")] = None,
     seed: SeedOption = 0,
@@ -109,7 +111,7 @@ def export(
         typer.Option(
             min=0,
             max=1,
-            help="What the ranker gives the first stage unless told otherwise; by default 0.45.",
+            help="First-stage weight to recommend to the ranker; by default it takes 0.45.",
         ),
     ] = None,
     base_share: Annotated[

@@ -63,7 +63,7 @@ def pretrain(
     order: OrderOption = "reverse",
     preset: Annotated[str | None, typer.Option(help="Size of a new model, such as 6m.")] = None,
     base: Annotated[
-        str | None, typer.Option(help="Or a model to go on from: the shards must have its tokens.")
+        str | None, typer.Option(help="Or a model to start from: the shards must have its tokens.")
     ] = None,
     steps: StepsOption = None,
     minutes: MinutesOption = None,
@@ -168,8 +168,8 @@ def finetune(
         int | None,
         typer.Option(
             min=0,
-            help="With --groups: leave the embeddings and so many first layers of the encoder as "
-            "they are; by default all of it.",
+            help="With --groups: first layers of the encoder that are not trained, nor are its "
+            "embeddings; by default all layers.",
         ),
     ] = None,
     encoder_rate: Annotated[
@@ -278,8 +278,8 @@ def soft_prompt(
 ) -> None:
     """Train a soft prompt: a few vectors read before the query, and nothing of the model itself.
 
-    Takes three minutes, unless --steps or --minutes say otherwise, and one to measure. Learns from
-    64 pairs of each file, unless it is given as `FILE:MOST`.
+    Takes three minutes by default, and one more to measure. Learns from 64 pairs of each file,
+    unless the file is given as `FILE:MOST`.
     `trlm search --model soft/model` and `TRLMRanker(soft_prompt="soft/model")` use it.
 
     Example: `trlm train soft-prompt smollm2-135m --pairs squad.jsonl.xz -o soft`

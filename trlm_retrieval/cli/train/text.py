@@ -14,7 +14,7 @@ def tokenizer(
     folder: OutOption,
     vocabulary: Annotated[int, typer.Option(help="Number of tokens, at most 65,536.")] = 16384,
     most_characters: Annotated[
-        int, typer.Option(help="Learn from the first so many.")
+        int, typer.Option(help="Characters to learn from, at the start of the text.")
     ] = 50_000_000,
 ) -> None:
     """Train a byte-level BPE tokenizer.
