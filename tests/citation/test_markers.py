@@ -109,3 +109,12 @@ def test_writing_changes_nothing_but_markers(text):
         assert f"[{number}]" in written
     gone = without_markers(text, NINE)
     assert not set(gone) - set(text) and len(gone) <= len(text)
+
+
+@pytest.mark.parametrize("link", ["[1](https://example.org/a)", "[Wiki](https://x.org/a. b)"])
+def test_a_marker_never_stands_inside_a_link(link):
+    text = f"It is large.{link} It is old."
+    marked = marked_sentences(text, NINE)
+    assert [sentence.text for sentence in marked] == ["It is large.", "It is old."]
+    written = with_markers(text, {sentence.span: [2] for sentence in marked}, NINE)
+    assert written == f"It is large [2].{link} It is old [2]."

@@ -44,6 +44,7 @@ _ENTRY = re.compile(r"^[ \t]*(?:[-*+][ \t]+)?(?:\[[^\]\n]{1,20}\]|【[^】\n]{1,
 
 # What stands right before or right behind brackets that are no marker.
 _INDEX = re.compile(r"(?:[A-Za-z0-9_]|\w\([^()\n]*\)|[^\]]\[|^\[|!)\Z", re.DOTALL)
+_WHOLE_LINK = re.compile(r"(?P<closed>(?<=[.!?…。！？]))?!?\[[^\[\]\n]*\]\([^()\n]*\)")
 _BARE = re.compile(r"\[[\s\d#^]")  # brackets that may be an index or a link's text
 _VALUE = re.compile(
     r"(?:[=<>∈∉⊂+*/]|\w\(|\b(?:intervals?|ranges?|arrays?|lists?|vectors?|tuples?|between))\s*\Z",
@@ -107,7 +108,7 @@ def marked_sentences(
     """The sentences of a text; a marker between two of them belongs to the one before it."""
     markers = find_markers(text, sources)
     removals = _removals(text, markers)
-    spans = sentence_spans(_blanked(text, markers), language)
+    spans = sentence_spans(_WHOLE_LINK.sub(_unsplit, _blanked(text, markers)), language)
     numbers: list[list[int]] = [[] for _ in spans]
     for marker in markers if spans else ():
         started = [i for i, span in enumerate(spans) if span.start <= marker.span.start]
@@ -188,6 +189,11 @@ def _bare(text: str, span: Span, removals: Sequence[tuple[Span, str]]) -> str:
 def _blanked(text: str, markers: Sequence[Marker]) -> str:
     """Blanks in place of markers: what is behind them keeps its place."""
     return _edited(text, [(m.span, " " * (m.span.end - m.span.start)) for m in markers])
+
+
+def _unsplit(link: re.Match[str]) -> str:
+    """A link as the splitter may see it: one word, or nothing where it stands behind a sentence."""
+    return (" " if link["closed"] is not None else "X") * len(link.group())
 
 
 def _removals(text: str, markers: Sequence[Marker]) -> list[tuple[Span, str]]:
