@@ -1,6 +1,8 @@
 """Shards hold every row once, wherever a file is cut."""
 
+import gzip
 import json
+import lzma
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -111,3 +113,15 @@ def test_other_files(tmp_path):
         input_files(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="shard_rows must be positive"):
         plan_shards([], Columns(), 0)
+
+
+@pytest.mark.parametrize("pack", [gzip, lzma])
+def test_compressed_json_lines_in_any_cut(tmp_path, pack):
+    lines = "".join(json.dumps({"query": f"q{n}", "passage": f"p{n}"}) + "\n" for n in range(9))
+    file = tmp_path / f"rows.jsonl.{'gz' if pack is gzip else 'xz'}"
+    file.write_bytes(pack.compress(lines.encode()))
+    found = rows_of(file, Columns(), 4)
+    assert found == [{"query": f"q{n}", "passage": f"p{n}"} for n in range(9)]
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(DataError, match="cut short or damaged"):
+        rows_of(file, Columns(), 4)

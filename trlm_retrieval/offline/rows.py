@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.files import parse_object
+from trlm_retrieval.files import ending, open_bytes, parse_object, read_lines
 from trlm_retrieval.text.normalise import well_formed
 
 SUFFIXES = (".parquet", ".jsonl")
@@ -84,7 +84,7 @@ def input_files(path: Path) -> list[Path]:
         return [file.resolve() for file in found]
     if not path.is_file():
         raise DataError(f"no such file or folder: {path}")
-    if path.suffix not in SUFFIXES:
+    if not _is_rows(path):
         raise DataError(
             f"{path} is neither a {' nor a '.join(SUFFIXES)} file: rows of other files have to "
             "be written as one of these"
@@ -143,7 +143,7 @@ def read_shard(shard: Shard, columns: Columns) -> pa.Table:
 
 
 def _is_input(file: Path) -> bool:
-    return file.is_file() and file.suffix in SUFFIXES and not file.name.startswith(".")
+    return file.is_file() and _is_rows(file) and not file.name.startswith(".")
 
 
 def _digest(path: Path) -> str:
@@ -205,26 +205,30 @@ def _read_parquet(shard: Shard, columns: Columns) -> pa.Table:
     return table
 
 
+def _is_rows(path: Path) -> bool:
+    """Whether a file's ending is one that is read; JSON lines may be compressed."""
+    return path.suffix in SUFFIXES or ending(path) == ".jsonl"
+
+
 def _json_starts(path: Path, columns: Columns, shard_rows: int) -> Iterator[tuple[int, int]]:
     start, rows, at = 0, 0, 0
     checked = False
-    with path.open("rb") as lines:
-        for line in lines:
-            if line.strip():
-                if not checked:
-                    _check_columns(path, columns, list(parse_object(line, f"{path}, row 0")))
-                    checked = True
-                if rows == shard_rows:
-                    yield start, rows
-                    start, rows = at, 0
-                rows += 1
-            at += len(line)
+    for line in read_lines(path):
+        if line.strip():
+            if not checked:
+                _check_columns(path, columns, list(parse_object(line, f"{path}, row 0")))
+                checked = True
+            if rows == shard_rows:
+                yield start, rows
+                start, rows = at, 0
+            rows += 1
+        at += len(line)
     if rows:
         yield start, rows
 
 
 def _read_json(shard: Shard, columns: Columns) -> pa.Table:
-    with shard.path.open("rb") as lines:
+    with open_bytes(shard.path) as lines:
         lines.seek(shard.start)
         chosen = list(islice((line for line in lines if line.strip()), shard.rows))
     rows = [
