@@ -15,6 +15,7 @@ from transformers import AutoModelForSeq2SeqLM
 from tests.training.killing import Killed, killed_after
 from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.lm.encoding import PairEncoder
+from trlm_retrieval.training.export import export_run
 from trlm_retrieval.training.group_batches import GroupBatches, Reading
 from trlm_retrieval.training.group_finetuning import begin, divergence, finetune_groups
 from trlm_retrieval.training.groups import Group, make_groups, read_groups, write_groups
@@ -186,6 +187,15 @@ def test_what_is_no_encoder_is_refused(tiny_lm_folder, tiny_encoder, train, tmp_
     with pytest.raises(ValueError, match="has a decoder already"):
         begin(run.model_folder, decoder_layers=3)
     assert begin(run.model_folder)[0].config.decoder_layers == 2
+
+
+def test_an_exported_model_goes_on(train, tmp_path):
+    run = train("first", steps=1)
+    export_run(run.folder, tmp_path / "small", "small", "MIT", "int8")
+    before, after = begin(run.model_folder)[0], begin(tmp_path / "small")[0]
+    weights = after.state_dict()
+    for name, value in before.state_dict().items():
+        assert torch.allclose(value.float(), weights[name].float(), atol=0.02), name
     with pytest.raises(ValueError, match="layers can be frozen"):
         train("other", steps=1, frozen_encoder_layers=2)
     with pytest.raises(ValueError, match="trained in float32"):

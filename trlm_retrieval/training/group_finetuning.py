@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.lm.pointer import PointerConfig, PointerModel, new_pointer
-from trlm_retrieval.models.loading import Orders, save_settings
+from trlm_retrieval.models.loading import Orders, load_pretrained, save_settings
 from trlm_retrieval.models.store import resolve
 from trlm_retrieval.training.group_batches import GroupBatch, GroupBatches, Reading, scored
 from trlm_retrieval.training.groups import Group, read_groups
@@ -143,7 +143,7 @@ def begin(
         if isinstance(config, PointerConfig):
             if decoder_layers is not None or not copy:
                 raise ValueError(f"{base} has a decoder already: leave out decoder_layers and copy")
-            return PointerModel.from_pretrained(source, dtype=torch.float32), tokenizer
+            return load_pretrained(base, None, torch.float32).model, tokenizer
         if config.model_type == "bert":
             encoder = AutoModel.from_pretrained(source, dtype=torch.float32)
             width = encoder.config.hidden_size
