@@ -208,8 +208,8 @@ class Vocabulary(torch.nn.Module):
 
         :param hidden: shape (rows, width).
         """
-        number, place = self.place_of[ids].long().div(self.size, rounding_mode="floor"), None
-        place = self.place_of[ids].long() - number * self.size
+        places = self.place_of[ids].long()
+        number, place = places // self.size, places % self.size
         of_class = self.classes(hidden).log_softmax(-1).gather(1, number[:, None]).squeeze(1)
         order = number.argsort()
         needed, counts = number[order].unique_consecutive(return_counts=True)
