@@ -74,8 +74,15 @@ def retrieval(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
     systems: Annotated[
-        str, typer.Option(help="Comma-separated systems.")
+        str, typer.Option(help="Comma-separated systems; `cross-encoder` is one more.")
     ] = "bm25,dense,fusion,forward,reverse,default",
+    cross_encoder: Annotated[
+        str,
+        typer.Option(help="Cross-encoder for the system of that name: a name, folder or hub id."),
+    ] = "ms-marco-minilm-l12",
+    embedder: Annotated[
+        str, typer.Option(help="Sentence embedder of the dense first stage.")
+    ] = "minilm",
     dtype: DtypeOption = None,
     max_passage_tokens: Annotated[
         int, typer.Option(min=1, help="Longer passages are cut, and the cut is counted.")
@@ -103,23 +110,27 @@ def retrieval(
 ) -> None:
     """Evaluate BM25, dense, fusion, and reranking by P(passage | query) and P(query | passage).
 
-    A killed evaluation continues where it was: scores are kept in the cache folder.
+    With `cross-encoder` among the systems, also reranking by a cross-encoder. A killed evaluation
+    continues where it was: scores are kept in the cache folder.
 
     Examples:
 
     * `trlm eval retrieval --data demo --report demo.html`
 
     * `trlm eval retrieval --data BeIR/scifact --queries 50 --json out.json`
+
+    * `trlm eval retrieval --data demo --systems fusion,default,cross-encoder`
     """
     with working("Loading"):
         from trlm_retrieval.eval.dataset import load_dataset
         from trlm_retrieval.eval.retrieval.evaluation import (
-            RERANKED,
+            NEED_MODEL,
             evaluate_retrieval,
             sample_queries,
         )
         from trlm_retrieval.eval.runs import check_ids, read_run, write_run
         from trlm_retrieval.lm import TimeReversedLM
+        from trlm_retrieval.models.cross_encoder import CrossEncoder
 
         names = [name.strip() for name in systems.split(",") if name.strip()]
         dataset = sample_queries(
@@ -128,13 +139,16 @@ def retrieval(
         if run_dir is not None:
             check_ids([*dataset.queries, *(document.id for document in dataset.documents)])
         run = read_run(first_stage_run) if first_stage_run else None
-        needs_model = not set(RERANKED).isdisjoint(names)
+        needs_model = not set(NEED_MODEL).isdisjoint(names)
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype) if needs_model else None
+        peer = CrossEncoder.from_pretrained(cross_encoder) if "cross-encoder" in names else None
     evaluation = evaluate_retrieval(
         dataset,
         lm,
         model if needs_model else "no model",
         names,
+        cross_encoder=peer,
+        embedder=embedder,
         top_k=top_k,
         rerank=rerank,
         max_passage_tokens=max_passage_tokens,
@@ -149,6 +163,7 @@ def retrieval(
         "judgements": judgements,
         "seed": seed if queries else None,
         "dtype": dtype,
+        "cross_encoder": cross_encoder if peer else None,
     }
     if run_dir is not None:
         for name, found in evaluation.runs.items():

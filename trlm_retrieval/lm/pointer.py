@@ -213,7 +213,7 @@ class Vocabulary(torch.nn.Module):
         of_class = self.classes(hidden).log_softmax(-1).gather(1, number[:, None]).squeeze(1)
         order = number.argsort()
         needed, counts = number[order].unique_consecutive(return_counts=True)
-        # Unbound rather than indexed: the gradient of an index is as large as what it is taken from.
+        # Unbound, not indexed: an index's gradient is as large as what it is taken from.
         vectors = self.table.view(_CLASSES, self.size, -1)[needed].transpose(1, 2).unbind()
         rows = self.members(hidden)[order].split(counts.tolist())
         logits = torch.cat([row @ part for row, part in zip(rows, vectors, strict=True)])

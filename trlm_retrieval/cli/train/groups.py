@@ -65,13 +65,13 @@ def label(
     Example: `trlm train label groups.jsonl --teacher my-cross-encoder -o labels.jsonl`
     """
     with working("Loading"):
-        from trlm_retrieval.models.loading import choose_device
+        from trlm_retrieval.models.cross_encoder import CrossEncoder
         from trlm_retrieval.progress import progress_bar
         from trlm_retrieval.training.groups import read_groups
-        from trlm_retrieval.training.teacher import Teacher, label_groups
+        from trlm_retrieval.training.teacher import MAX_TEACHER_TOKENS, label_groups
 
         learned = [group for group in read_groups(file) if not group.held_out]
-        judge = Teacher.from_pretrained(teacher, device=choose_device(device))
+        judge = CrossEncoder.from_pretrained(teacher, max_tokens=MAX_TEACHER_TOKENS, device=device)
     with progress_bar("Labelling groups", len(learned)) as advance:
         label_groups(learned, judge, labels, progress=advance)
     out.print(f"{labels} holds the scores of {count(len(learned), 'group')}", soft_wrap=True)
