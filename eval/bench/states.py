@@ -19,7 +19,7 @@ from rich.table import Table
 
 from trlm_retrieval.lm import PassageStates, TimeReversedLM
 from trlm_retrieval.lm.state_writing import plan_states
-from trlm_retrieval.lm.states import StateFormat
+from trlm_retrieval.lm.states import POOLS, StateFormat
 from trlm_retrieval.passage_index.documents import passage_text
 from trlm_retrieval.progress import progress_bar
 
@@ -28,7 +28,6 @@ from ..measures import MAIN_MEASURE, per_query
 from ..retrieval.evaluation import evaluate_retrieval, sample_queries
 from ..runs import Run
 
-FORMATS = (StateFormat(), StateFormat("int8"))
 _STATE_BYTES = 4 * 1024**3
 _PASSAGES_A_STEP = 32
 
@@ -84,6 +83,20 @@ def measure(
     return Measured(size / tokens, float(ndcg), ordered)
 
 
+def formats(lm: TimeReversedLM) -> list[StateFormat]:
+    """The formats in which a model's states can be kept, largest first."""
+    found = []
+    for pool in POOLS:
+        for precision in (None, "int8"):
+            form = StateFormat(precision, pool)
+            try:
+                lm.network.check(form)
+            except ValueError:
+                continue
+            found.append(form)
+    return found
+
+
 def prunable(values: Sequence[np.ndarray], top_k: int = 10) -> float:
     """Share of tokens read after a passage's partial sum fell below the ``top_k``-th whole sum.
 
@@ -113,7 +126,8 @@ def main() -> None:
     arguments = parser.parse_args()
     lm = TimeReversedLM.from_pretrained(arguments.model, dtype=arguments.dtype)
     table = Table("states", box=None)
-    cells: list[list[str]] = [[_name(form)] for form in FORMATS]
+    forms = formats(lm)
+    cells: list[list[str]] = [[_name(form)] for form in forms]
     shares = []
     for data in arguments.data:
         dataset = sample_queries(load_dataset(data), arguments.queries, 0)
@@ -128,7 +142,7 @@ def main() -> None:
         for column in ("bytes a token", f"nDCG@10 {dataset.name}", "difference in nats, rms"):
             table.add_column(column, justify="right")
         exact: Measured | None = None
-        for form, row in zip(FORMATS, cells, strict=True):
+        for form, row in zip(forms, cells, strict=True):
             found = measure(lm, dataset, candidates, form, arguments.max_passage_tokens)
             exact = exact or found
             pairs = zip(found.values, exact.values, strict=True)
@@ -153,7 +167,8 @@ def main() -> None:
 
 
 def _name(form: StateFormat) -> str:
-    return form.precision or "the model's precision"
+    precision = form.precision or "the model's precision"
+    return precision if form.pool == 1 else f"{precision}, means of {form.pool}"
 
 
 if __name__ == "__main__":

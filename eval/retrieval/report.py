@@ -53,7 +53,12 @@ def write_retrieval_report(
         f"Retrieval on {result.data}",
         _lead(evaluation),
         _MEANINGS,
-        [("default", BASELINE), ("reverse", BASELINE), ("default", "cross-encoder")],
+        [
+            ("default", BASELINE),
+            ("reverse", BASELINE),
+            ("reverse", "forward"),
+            ("default", "cross-encoder"),
+        ],
         _queries(evaluation, system, lm) if system else "",
     )
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trlm_retrieval.cli._states import (
+    StatesPoolOption,
     StatesPrecisionOption,
     check_states_options,
     drop_states,
     keep_states,
+    states_format,
 )
 from trlm_retrieval.cli._terminal import (
     DEFAULT_INDEX,
@@ -115,6 +117,7 @@ def index(
     ] = 0,
     model: ModelOption = None,
     states_precision: StatesPrecisionOption = None,
+    states_pool: StatesPoolOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Index files, folders, a BEIR collection or the demo for `trlm search`.
@@ -135,16 +138,17 @@ def index(
 
     * `trlm index --states --states-precision int8`
 
+    * `trlm index --states --model trlm-small --states-pool 2`
+
     * `trlm index notes/ --expand 5`
     """
-    check_states_options(states, states_precision)
+    check_states_options(states, states_precision, states_pool)
     if not (states or expand) and model:
         raise typer.BadParameter("only --states and --expand need it", param_hint="--model")
     if expand and not paths and not demo:
         raise typer.BadParameter("give the files and folders to index", param_hint="--expand")
-    precision = states_precision.value if states_precision else None
     if states and not paths and not demo:
-        alone = keep_states(index, model, precision)
+        alone = keep_states(index, model, states_format(states_precision, states_pool))
         if as_json:
             print_json({"index": str(index), "states": alone})
         else:
@@ -185,7 +189,9 @@ def index(
     else:
         built, replaced = _build(index, passages, embedder, faiss), 0
         drop_states(index)
-    kept = keep_states(index, model, precision) if states else None
+    kept = None
+    if states:
+        kept = keep_states(index, model, states_format(states_precision, states_pool))
     facts = {
         "index": str(index),
         "documents": reading.documents,

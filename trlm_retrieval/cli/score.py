@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trlm_retrieval.cli._states import StatesPrecisionOption, check_states_options
+from trlm_retrieval.cli._states import (
+    StatesPoolOption,
+    StatesPrecisionOption,
+    check_states_options,
+    states_format,
+)
 from trlm_retrieval.cli._terminal import JsonOption, ModelOption, count, out, print_json, working
 
 if TYPE_CHECKING:
@@ -68,6 +73,7 @@ def score(
         ),
     ] = False,
     states_precision: StatesPrecisionOption = None,
+    states_pool: StatesPoolOption = None,
     shard_rows: Annotated[
         int,
         typer.Option(
@@ -122,7 +128,7 @@ def score(
 
     * `trlm score --input corpus.jsonl --passage title,text --output states --states --ray`
     """
-    check_states_options(states, states_precision)
+    check_states_options(states, states_precision, states_pool)
     if states and (prior or row_id):
         raise typer.BadParameter("states have none: leave it out", param_hint="--prior, --id")
     if not on_ray and (actors or gpus_per_actor is not None or cpus_per_actor != 1):
@@ -132,7 +138,6 @@ def score(
 
         if on_ray:
             import ray  # noqa: F401
-        from trlm_retrieval.lm.states import StateFormat
         from trlm_retrieval.offline import Job, run
         from trlm_retrieval.offline.rows import Columns
         from trlm_retrieval.offline.run import Here
@@ -142,7 +147,6 @@ def score(
         from trlm_retrieval.offline.ray_actors import RayActors
 
         workers = partial(RayActors, actors=actors, cpus=cpus_per_actor, gpus=gpus_per_actor)
-    precision = states_precision.value if states_precision else None
     if model is None:
         from trlm_retrieval.components.ranker import DEFAULT_MODEL
 
@@ -158,7 +162,7 @@ def score(
         direction=direction,
         max_passage_tokens=max_passage_tokens,
         prior=prior,
-        states=StateFormat(precision) if states else None,
+        states=states_format(states_precision, states_pool) if states else None,
         device=device,
         dtype=dtype,
     )

@@ -25,6 +25,7 @@ class CrossEncoder:
 
     :param model: a Hugging Face model for sequence classification, with its tokenizer.
     :param max_tokens: query and passage together are cut to this many, the longer one first.
+    :ivar fingerprint: changes with the weights, the tokenizer and the cut.
     :raises ModelError: if the model does not give one score.
     """
 
@@ -35,6 +36,9 @@ class CrossEncoder:
                 f"{model.config.num_labels}"
             )
         self._model, self._tokenizer, self._max_tokens = model.eval(), tokenizer, max_tokens
+        # Taken now: a tokenizer keeps the padding and cut of its last call.
+        found = model_fingerprint(model, tokenizer, "forward", {})
+        self.fingerprint = f"cross-encoder:{found}:{max_tokens}"
 
     @classmethod
     def from_pretrained(
@@ -61,12 +65,6 @@ class CrossEncoder:
             raise ModelError(f"{name} is no cross-encoder: it has no weights for {missing}")
         limit = getattr(model.config, "max_position_embeddings", max_tokens)
         return cls(model.to(choose_device(device)), tokenizer, min(max_tokens, limit))
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with the weights, the tokenizer and the cut."""
-        found = model_fingerprint(self._model, self._tokenizer, "forward", {})
-        return f"cross-encoder:{found}:{self._max_tokens}"
 
     @torch.inference_mode()
     def scores(
