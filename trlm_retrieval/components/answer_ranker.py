@@ -1,6 +1,5 @@
 """TRLMAnswerRanker: best of N, by how likely the query is, given each reply."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +8,7 @@ from haystack import component
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.components.base import ModelComponent, reply_text
+from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL, META_KEY
 from trlm_retrieval.components.reply_score import (
     FORWARD_WEIGHT,
@@ -118,21 +117,7 @@ class TRLMAnswerRanker(ModelComponent[TimeReversedLM]):
             "scores": [measured[i]["score"] for i in order],
         }
 
-    @component.output_types(replies=list[ChatMessage] | list[str], scores=list[float])
-    async def run_async(
-        self, query: str, replies: list[ChatMessage] | list[str], top_k: int | None = None
-    ) -> dict[str, Any]:
-        """
-        As `run`, in a worker thread, so that the event loop is not blocked.
-
-        :param query: What was asked.
-        :param replies: Candidates for an answer.
-        :param top_k: Overrides the component's own.
-        :returns: `replies`, best first, of the kind that was given, and their `scores`.
-        :raises ValueError: As `run` does.
-        :raises ModelError: As `run` does.
-        """
-        return await asyncio.to_thread(self.run, query, replies, top_k)
+    run_async = in_thread(run)
 
     def _measure(
         self, query: str, replies: Sequence[ChatMessage] | Sequence[str]
