@@ -98,9 +98,9 @@ def test_citations_and_best_of_n_have_reports_of_their_own_units(tmp_path):
     page = path.read_text()
     assert "within a source" in page and "reverse_linear against forward_linear" in page
     assert "reverse gain; each sentence scored" in page
-    write_best_of_n_report(path, small_result("prompts", "preference@16", ["length", "default"]))
+    write_best_of_n_report(path, small_result("prompts", "preference@16", ["length", "reverse"]))
     page = path.read_text()
-    assert "Highest preference@16: default, 0.375" in page and "default against length" in page
+    assert "Highest preference@16: reverse, 0.375" in page and "reverse against length" in page
 
 
 @pytest.mark.parametrize(
