@@ -1,31 +1,20 @@
 """Passage states in commands: their options, and those of a whole index, kept beside it."""
 
 import time
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from trlm_retrieval.cli._terminal import count, err
 
-
-class StatesPrecision(str, Enum):
-    """How states are kept."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    int8 = "int8"
-
-
 StatesPrecisionOption = Annotated[
-    StatesPrecision | None,
+    Literal["float32", "bfloat16", "float16", "int8"] | None,
     typer.Option(help="Of the states; by default the model's own.", show_default=False),
 ]
 
 
-def check_states_options(states: bool, precision: StatesPrecision | None) -> None:
+def check_states_options(states: bool, precision: str | None) -> None:
     """See that the options go together.
 
     :param states: whether states are asked for.

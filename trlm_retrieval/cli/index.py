@@ -3,9 +3,8 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -39,19 +38,7 @@ DEFAULT_EMBEDDER = "minilm"
 _NAMED = 3  # files of one reason that are named
 
 
-class FaissKind(str, Enum):
-    """How the dense half finds its neighbours."""
-
-    flat = "flat"
-    hnsw = "hnsw"
-
-
-class Duplicates(str, Enum):
-    """What to do with a second document of the same id."""
-
-    fail = "fail"
-    first = "first"
-    last = "last"
+FaissKind = Literal["flat", "hnsw"]
 
 
 def index(
@@ -93,9 +80,9 @@ def index(
         bool, typer.Option("--append", help="Add to the index, replacing what has the same id.")
     ] = False,
     duplicates: Annotated[
-        Duplicates,
+        Literal["fail", "first", "last"],
         typer.Option(help="A second document of the same id: an error, or which one is kept."),
-    ] = Duplicates.fail,
+    ] = "fail",
     states: Annotated[
         bool,
         typer.Option(
@@ -142,9 +129,8 @@ def index(
         raise typer.BadParameter("only --states and --expand need it", param_hint="--model")
     if expand and not paths and not demo:
         raise typer.BadParameter("give the files and folders to index", param_hint="--expand")
-    precision = states_precision.value if states_precision else None
     if states and not paths and not demo:
-        alone = keep_states(index, model, precision)
+        alone = keep_states(index, model, states_precision)
         if as_json:
             print_json({"index": str(index), "states": alone})
         else:
@@ -172,7 +158,7 @@ def index(
             passages = demo_documents()
         reading = Reading(passages, documents=len(passages))
     else:
-        reading = read(paths or [], split_chars, True, duplicates=duplicates.value)
+        reading = read(paths or [], split_chars, True, duplicates=duplicates)
     if not as_json:
         _list_skipped(reading.skipped)
         for note in reading.notes:
@@ -185,7 +171,7 @@ def index(
     else:
         built, replaced = _build(index, passages, embedder, faiss), 0
         drop_states(index)
-    kept = keep_states(index, model, precision) if states else None
+    kept = keep_states(index, model, states_precision) if states else None
     facts = {
         "index": str(index),
         "documents": reading.documents,
@@ -216,7 +202,7 @@ def _build(
         folder,
         passages,
         embedder=embedder or DEFAULT_EMBEDDER,
-        faiss_kind=(faiss or FaissKind.flat).value,
+        faiss_kind=faiss or "flat",
         show_progress=True,
     )
 

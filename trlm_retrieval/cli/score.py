@@ -142,7 +142,6 @@ def score(
         from trlm_retrieval.offline.ray_actors import RayActors
 
         workers = partial(RayActors, actors=actors, cpus=cpus_per_actor, gpus=gpus_per_actor)
-    precision = states_precision.value if states_precision else None
     if model is None:
         from trlm_retrieval.components.ranker import DEFAULT_MODEL
 
@@ -158,7 +157,7 @@ def score(
         direction=direction,
         max_passage_tokens=max_passage_tokens,
         prior=prior,
-        states=StateFormat(precision) if states else None,
+        states=StateFormat(states_precision) if states else None,
         device=device,
         dtype=dtype,
     )
