@@ -5,6 +5,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.lm import Likelihood, Template, TimeReversedLM
 from trlm_retrieval.lm.likelihood import Progress
 from trlm_retrieval.models.cross_encoder import CrossEncoder
+from trlm_retrieval.models.embedder import SentenceEmbedder
+from trlm_retrieval.progress import progress_bar
 
 _PAIRS_A_COMMIT = 200
 _WAIT_SECONDS = 60.0  # for another evaluation to finish its write of a few hundred rows
@@ -152,6 +155,32 @@ class ScoreCache:
                 f"{self._path} is damaged or is not a score cache ({error}); delete it, and its "
                 "scores are computed again, or name another folder with --cache-dir"
             ) from error
+
+
+@dataclass
+class CachedScorer:
+    """What the methods of an evaluation score with.
+
+    :ivar max_tokens: passages are cut to this many.
+    """
+
+    lm: TimeReversedLM
+    cache: ScoreCache
+    embedder: SentenceEmbedder
+    max_tokens: int | None
+    show_progress: bool
+
+    def likelihoods(
+        self, pairs: Sequence[tuple[str, str]], template: Template, whole: bool = False
+    ) -> list[Score]:
+        """Likelihoods of (query, passage) pairs, from the cache where they are known.
+
+        :param whole: do not cut passages at ``max_tokens``.
+        """
+        most = None if whole else self.max_tokens
+        with progress_bar(f"Scoring {template.name}", len(pairs), self.show_progress) as advance:
+            scores, _ = self.cache.score(self.lm, pairs, template, most, advance)
+        return scores
 
 
 def _kept(likelihood: Likelihood) -> Score:

@@ -25,7 +25,7 @@ from trlm_retrieval.files import (
     only_writer,
     read_bytes,
     read_json_lines,
-    remove_scratch,
+    recover_folder,
     sha256,
     write_json,
     write_text,
@@ -192,8 +192,36 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(folder.parent.iterdir()) == [folder]
     (folder.parent / ".folder-0.tmp").mkdir()
     (folder.parent / ".folders-0.tmp").mkdir()
-    remove_scratch(folder)
+    recover_folder(folder)
     assert {path.name for path in folder.parent.iterdir()} == {"folder", ".folders-0.tmp"}
+
+
+@pytest.mark.parametrize("renames", [1, 2])
+def test_a_folder_outlives_a_writer_killed_at_its_swap(
+    renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing runs after a kill, so what the writer would still do is made to do nothing."""
+    folder, replace, done = tmp_path / "folder", os.replace, []
+    with new_folder(folder) as scratch:
+        (scratch / "old").touch()
+
+    def killed_after_some(source: Path, target: Path) -> None:
+        if len(done) < renames:
+            done.append(target)
+            replace(source, target)
+
+    with monkeypatch.context() as killed:
+        killed.setattr("trlm_retrieval.files.os.replace", killed_after_some)
+        killed.setattr("trlm_retrieval.files.shutil.rmtree", lambda path, **options: None)
+        with new_folder(folder) as scratch:
+            (scratch / "new").touch()
+    assert folder.exists() == (renames == 2)
+    recover_folder(folder)
+    assert [path.name for path in folder.iterdir()] == [["old"], ["new"]][renames - 1]
+    assert list(tmp_path.iterdir()) == [folder]
+    with new_folder(folder) as scratch:
+        (scratch / "newest").touch()
+    assert [path.name for path in folder.iterdir()] == ["newest"]
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:

@@ -62,26 +62,40 @@ def new_file(path: Path) -> Iterator[Path]:
 def new_folder(folder: Path) -> Iterator[Path]:
     """A folder to fill; it takes the place of ``folder`` when the block ends without an error.
 
-    The earlier folder is removed only when the new one is in its place. What a killed writer left
-    is removed by :func:`remove_scratch`.
+    The earlier folder is removed only when the new one is in its place. To be called under a lock,
+    after :func:`recover_folder`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch, earlier = (folder.with_name(f".{folder.name}-{uuid4().hex}.tmp") for _ in range(2))
+    scratch = folder.with_name(f".{folder.name}-{uuid4().hex}.tmp")
     scratch.mkdir()
     try:
         yield scratch
         if folder.exists():
-            os.replace(folder, earlier)
+            os.replace(folder, _earlier(folder))
         os.replace(scratch, folder)
     finally:
-        for left in (scratch, earlier):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+        recover_folder(folder, scratch=False)
 
 
-def remove_scratch(folder: Path) -> None:
-    """Remove what killed writers of :func:`new_folder` left; to be called under the lock."""
-    for stale in folder.parent.glob(f".{folder.name}-*.tmp"):
+def recover_folder(folder: Path, *, scratch: bool = True) -> None:
+    """Put things right after a killed writer of :func:`new_folder`; to be called under the lock.
+
+    A folder that was moved away for a new one, which never came, is put back.
+
+    :param scratch: also remove folders that were being filled.
+    """
+    earlier = _earlier(folder)
+    if earlier.exists() and not folder.exists():
+        os.replace(earlier, folder)
+    left = folder.parent.glob(f".{folder.name}-*.tmp") if scratch else ()
+    for stale in (earlier, *left):
         shutil.rmtree(stale, ignore_errors=True)
+
+
+def _earlier(folder: Path) -> Path:
+    """Where a folder stands while another takes its place."""
+    return folder.with_name(f".{folder.name}.earlier")
 
 
 @contextmanager

@@ -15,23 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from trlm_retrieval.components.reply_score import (
-    FORWARD_WEIGHT,
-    REPLY_GIVEN_QUERY,
-    reply_score,
-    reply_template,
-)
+from trlm_retrieval.components.reply_score import REPLY_GIVEN_QUERY, reply_template
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.files import read_json_lines
-from trlm_retrieval.lm import Template, TimeReversedLM
+from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.models.embedder import SentenceEmbedder
-from trlm_retrieval.progress import progress_bar
 from trlm_retrieval.text.tokens import count_tokens
 
 from ..measures import PerQuery
 from ..result import Result, known, run_methods, summarise
 from ..sampling import draw
-from ..score_cache import Score, ScoreCache
+from ..score_cache import CachedScorer, ScoreCache
 
 SIZES = (2, 4, 8, 16)
 _SUBSETS = 120  # drawn for each N where there are more
@@ -48,37 +42,6 @@ class Prompt:
     query: str
     answers: tuple[str, ...]
     preferences: np.ndarray
-
-
-@dataclass
-class Scorer:
-    """What the methods need: the model, the cache of its scores, the embedder, the progress."""
-
-    lm: TimeReversedLM
-    cache: ScoreCache
-    embedder: SentenceEmbedder
-    max_reply_tokens: int | None
-    show_progress: bool
-
-    def likelihoods(self, prompts: Sequence[Prompt], template: Template) -> list[list[Score]]:
-        """Likelihood of every answer's pair, for each prompt."""
-        pairs = [(prompt.query, answer) for prompt in prompts for answer in prompt.answers]
-        with progress_bar(f"Scoring {template.name}", len(pairs), self.show_progress) as advance:
-            found, _ = self.cache.score(self.lm, pairs, template, self.max_reply_tokens, advance)
-        scores = iter(found)
-        return [[next(scores) for _ in prompt.answers] for prompt in prompts]
-
-    def reverse(self, prompts: Sequence[Prompt]) -> list[list[Score]]:
-        """log P(query | answer)."""
-        return self.likelihoods(prompts, reply_template(self.lm.default_direction == "ba"))
-
-    def forward(self, prompts: Sequence[Prompt]) -> list[list[Score]]:
-        """log P(answer | query)."""
-        return self.likelihoods(prompts, REPLY_GIVEN_QUERY)
-
-    def lengths(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Tokens of every answer."""
-        return [count_tokens(self.lm.tokenizer, prompt.answers) for prompt in prompts]
 
 
 def load_prompts(path: Path) -> list[Prompt]:
@@ -118,7 +81,7 @@ def by_score(prompt: Prompt, scores: Sequence[float]) -> Pick:
     return pick
 
 
-def _random(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
+def _random(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
     """What a random pick is worth on average."""
 
     def pick(prompt: Prompt, subsets: np.ndarray) -> np.ndarray:
@@ -127,16 +90,15 @@ def _random(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
     return [partial(pick, prompt) for prompt in prompts]
 
 
-def _oracle(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
+def _oracle(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
     return [by_score(prompt, prompt.preferences.tolist()) for prompt in prompts]
 
 
-def _length(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
-    lengths = scorer.lengths(prompts)
-    return [by_score(prompt, row) for prompt, row in zip(prompts, lengths, strict=True)]
+def _length(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
+    return [by_score(p, count_tokens(scorer.lm.tokenizer, p.answers)) for p in prompts]
 
 
-def _centroid(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
+def _centroid(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
     """The answer nearest to the mean embedding of its subset: what the others agree with."""
     texts = [answer for prompt in prompts for answer in prompt.answers]
     vectors = iter(scorer.embedder.embed(texts, scorer.show_progress))
@@ -153,44 +115,27 @@ def _centroid(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
     ]
 
 
-def _forward(prompts: Sequence[Prompt], scorer: Scorer, mean: bool) -> list[Pick]:
-    found = scorer.forward(prompts)
-    return [
-        by_score(prompt, [score.mean if mean else score.sum for score in row])
-        for prompt, row in zip(prompts, found, strict=True)
-    ]
+def _likelihood(
+    prompts: Sequence[Prompt], scorer: CachedScorer, *, forward: bool, mean: bool = True
+) -> list[Pick]:
+    """log P(query | answer), or of the answer given the query; the mean is that of a token."""
+    reverse = reply_template(scorer.lm.default_direction == "ba")
+    pairs = [(prompt.query, answer) for prompt in prompts for answer in prompt.answers]
+    found = iter(scorer.likelihoods(pairs, REPLY_GIVEN_QUERY if forward else reverse))
+    picks = []
+    for prompt in prompts:
+        scores = [next(found) for _ in prompt.answers]
+        picks.append(by_score(prompt, [one.mean if mean else one.sum for one in scores]))
+    return picks
 
 
-def _reverse(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
-    found = scorer.reverse(prompts)
-    return [
-        by_score(prompt, [score.mean for score in row])
-        for prompt, row in zip(prompts, found, strict=True)
-    ]
-
-
-def _default(prompts: Sequence[Prompt], scorer: Scorer) -> list[Pick]:
-    """What TRLMAnswerRanker ships."""
-    reverse = scorer.reverse(prompts)
-    forward: list[list[float | None]]
-    if FORWARD_WEIGHT:
-        forward = [[score.mean for score in row] for row in scorer.forward(prompts)]
-    else:  # a pass for each reply, for nothing
-        forward = [[None] * len(row) for row in reverse]
-    return [
-        by_score(prompt, [reply_score(r.mean, f) for r, f in zip(*column, strict=True)])
-        for prompt, *column in zip(prompts, reverse, forward, strict=True)
-    ]
-
-
-METHODS: dict[str, Callable[[Sequence[Prompt], Scorer], list[Pick]]] = {
+METHODS: dict[str, Callable[[Sequence[Prompt], CachedScorer], list[Pick]]] = {
     "random": _random,
     "length": _length,
     "centroid": _centroid,
-    "forward_sum": partial(_forward, mean=False),
-    "forward": partial(_forward, mean=True),
-    "reverse": _reverse,
-    "default": _default,
+    "forward_sum": partial(_likelihood, forward=True, mean=False),
+    "forward": partial(_likelihood, forward=True),
+    "reverse": partial(_likelihood, forward=False),  # as TRLMAnswerRanker ships it
     "oracle": _oracle,
 }
 
@@ -214,7 +159,7 @@ def evaluate_best_of_n(
     """
     methods = known(methods or list(METHODS), METHODS)
     loaded = draw(load_prompts(path), prompts)
-    scorer = Scorer(
+    scorer = CachedScorer(
         lm,
         ScoreCache(cache_folder / "scores.sqlite"),
         embedder or SentenceEmbedder(),
@@ -225,16 +170,13 @@ def evaluate_best_of_n(
     found, seconds = run_methods(
         methods, lambda name: measure(loaded, METHODS[name](loaded, scorer), sizes)
     )
-    rivals = [name for name in METHODS if name not in ("default", "oracle")]
+    rivals = [name for name in METHODS if name not in ("reverse", "oracle")]
     return summarise(
         path.stem.removesuffix(".jsonl"),
         model,
         found,
         _measure_name(sizes[-1]),
-        [
-            *(("default", name) for name in rivals),
-            *(("reverse", name) for name in rivals if name != "reverse"),
-        ],
+        [("reverse", name) for name in rivals],
         seconds,
         {"max_reply_tokens": max_reply_tokens, "subsets": _SUBSETS},
         [],

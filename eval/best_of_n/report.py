@@ -11,8 +11,7 @@ _MEANINGS = {
     "centroid": "the answer whose embedding is nearest to the mean of all",
     "forward_sum": "log P(answer | query)",
     "forward": "the same for each token of the answer",
-    "reverse": "log P(query | answer) for each token of the query",
-    "default": "the reverse score as the answer ranker ships it",
+    "reverse": "log P(query | answer) for each token of the query, as the answer ranker ships it",
     "oracle": "the answer that annotators preferred",
 }
 
@@ -29,5 +28,5 @@ def write_best_of_n_report(path: Path, result: Result) -> None:
         f"{result.queries} prompts, scored with {result.model}: preference of the answer that each "
         "way of choosing picks out of 2, 4, 8 and 16.",
         _MEANINGS,
-        [("default", name) for name in ("forward", "length", "random")],
+        [("reverse", name) for name in ("forward", "length", "random")],
     )

@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from filelock import FileLock
 from haystack import Document
 from haystack.components.joiners import DocumentJoiner
 
 from trlm_retrieval.errors import DataError, PassageIndexError
+from trlm_retrieval.files import only_writer
 from trlm_retrieval.passage_index import PassageIndex
 from trlm_retrieval.passage_index.documents import passage_text
 from trlm_retrieval.progress import progress_bar
@@ -124,9 +124,7 @@ def _open_index(
         digest.update(text.encode("utf-8", "surrogatepass"))
     folder = cache_folder / "indexes" / digest.hexdigest()[:16]
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with progress_bar("Waiting for the index", enabled=show_progress):
-        alone = FileLock(f"{folder}.lock").acquire()  # another evaluation may be building it
-    with alone:
+    with only_writer(folder.with_name(f"{folder.name}.lock")):  # another may be building it
         try:
             return PassageIndex.open(folder)
         except PassageIndexError:  # not built yet, or its building was killed

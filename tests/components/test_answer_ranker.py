@@ -8,12 +8,10 @@ from haystack.utils import ComponentDevice
 
 from trlm_retrieval.components import LocalChatGenerator, TRLMAnswerRanker, TRLMCitationAttributor
 from trlm_retrieval.components.reply_score import (
-    REPLY_GIVEN_QUERY,
     generator_log_prob,
     reply_score,
     reply_template,
 )
-from trlm_retrieval.errors import ModelError
 from trlm_retrieval.text.tokens import count_tokens
 
 QUERY = "how does with call exit"
@@ -38,36 +36,34 @@ def test_orders_by_the_likelihood_of_the_query(tiny_lm):
     assert found["scores"] == pytest.approx(sorted(means.values(), reverse=True), abs=1e-3)
 
 
-def test_forward_likelihood_counts_as_weighed(tiny_lm):
-    ranker = TRLMAnswerRanker(tiny_lm, forward_weight=0.5)
-    found = ranker.run(QUERY, [message(reply) for reply in REPLIES])
-    pairs = {reply: (QUERY, reply) for reply in REPLIES}
+def test_reported_likelihoods_count_as_weighed(tiny_lm):
+    reported = dict(zip(REPLIES, (-4.0, -8.0, -1.0), strict=True))
+    messages = [message(reply, value) for reply, value in reported.items()]
+    found = TRLMAnswerRanker(tiny_lm, forward_weight=0.5).run(QUERY, messages)
     for rank, (reply, score) in enumerate(
         zip(found["replies"], found["scores"], strict=True), start=1
     ):
-        measured = reply.meta["trlm"]
-        pair = pairs[reply.text or ""]
-        [reverse] = tiny_lm.score([pair], reply_template(True))
-        [forward] = tiny_lm.score([pair], REPLY_GIVEN_QUERY)
-        [tokens] = count_tokens(tiny_lm.tokenizer, [pair[1]])
-        expected = reverse.mean + 0.5 * forward.mean
+        measured, text = reply.meta["trlm"], reply.text or ""
+        [reverse] = tiny_lm.score([(QUERY, text)], reply_template(True))
+        [tokens] = count_tokens(tiny_lm.tokenizer, [text])
+        expected = reverse.mean + 0.5 * reported[text]
         assert score == measured["score"] == pytest.approx(expected, abs=1e-3)
         assert measured["log_likelihood"] == pytest.approx(reverse.sum, abs=1e-3)
-        assert measured["forward_log_likelihood"] == pytest.approx(forward.mean, abs=1e-3)
+        assert measured["forward_log_likelihood"] == reported[text]
         assert (measured["rank"], measured["reply_tokens"]) == (rank, tokens)
         assert reply.meta["model"] == "m"
     assert found["scores"] == sorted(found["scores"], reverse=True)
 
 
-def test_log_probabilities_of_the_generator_are_taken_where_all_replies_have_them(make_tiny_lm):
-    lm = make_tiny_lm("reverse")
-    ranker = plain(lm, forward_weight=1.0)
+def test_log_probabilities_are_needed_of_all_replies_where_they_count(make_tiny_lm):
+    ranker = plain(make_tiny_lm("reverse"), forward_weight=1.0)
     replies = [message("A generator.", -1.0, -3.0), message("With calls exit.", -50.0)]
     found = ranker.run(QUERY, replies)["replies"]
     assert [m.text for m in found] == ["A generator.", "With calls exit."]
     assert [m.meta["trlm"]["forward_log_likelihood"] for m in found] == [-2.0, -50.0]
-    with pytest.raises(ModelError, match="forward_weight=0"):
-        ranker.run(QUERY, [replies[0], message("Bare.")])
+    for others in ([replies[0], message("Bare.")], ["text"]):
+        with pytest.raises(ValueError, match=r"1 of \d replies carry no .*forward_weight=0"):
+            ranker.run(QUERY, others)
 
 
 def test_reported_log_probabilities():
@@ -151,7 +147,7 @@ def test_survives_serialisation(tiny_lm, tiny_lm_folder):
     pipeline.add_component("best", ranker)
     again = Pipeline.loads(pipeline.dumps()).get_component("best")
     assert again.to_dict() == ranker.to_dict()
-    found = pipeline.run({"best": {"query": QUERY, "replies": [message(r) for r in REPLIES]}})
+    found = pipeline.run({"best": {"query": QUERY, "replies": [message(r, -1) for r in REPLIES]}})
     assert len(found["best"]["replies"]) == 1
     with pytest.raises(ValueError, match="loaded model cannot be serialised"):
         TRLMAnswerRanker(tiny_lm).to_dict()

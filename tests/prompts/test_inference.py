@@ -2,7 +2,6 @@
 
 import pytest
 
-from trlm_retrieval.eval.studies.prompt_inference import evaluate_inference
 from trlm_retrieval.lm.generation import Sampling, generate_queries, question_template
 from trlm_retrieval.prompts.inference import infer_prompts, rank_prompts
 
@@ -44,17 +43,6 @@ def test_the_prior_corrects_for_prompts_that_are_always_likely(tiny_lm):
     by_likelihood = sorted(found, key=lambda candidate: -candidate.log_likelihood)
     assert by_likelihood[0].text == "Why?"  # the shortest, whatever the outputs are
     assert [c.text for c in by_likelihood] != [c.text for c in found]
-
-
-def test_the_measurement(tiny_lm, word_embedder, tmp_path):
-    drawn = [(f"{p} {w}", (f"{w} {p}", f"{w} is the answer")) for p, w in zip(
-        PROMPTS, ("alpha", "bravo", "charlie"), strict=True)]  # fmt: skip
-    result = evaluate_inference(drawn, 2, tiny_lm, "tiny", word_embedder, cache_folder=tmp_path)
-    assert result.queries == 2 and result.settings["candidates"] == 3
-    assert result.systems["cosine"]["first"].mean == 1.0
-    ranked = rank_prompts(tiny_lm, drawn[0][1], [query for query, _ in drawn])
-    rank = 1 + [candidate.text for candidate in ranked].index(drawn[0][0])
-    assert result.per_query["gain"]["RR"]["0"] == pytest.approx(1 / rank)
 
 
 def test_bad_input(tiny_lm):

@@ -1,9 +1,8 @@
 """Passage states in commands: their options, and those of a whole index, kept beside it."""
 
 import time
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,31 +12,14 @@ if TYPE_CHECKING:
     from trlm_retrieval.lm.states import StateFormat
 
 
-class StatesPrecision(str, Enum):
-    """How states are kept."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    int8 = "int8"
-
-
-class StatesPool(str, Enum):
-    """How many neighbouring tokens share one state."""
-
-    one = "1"
-    two = "2"
-    four = "4"
-
-
 StatesPrecisionOption = Annotated[
-    StatesPrecision | None,
+    Literal["float32", "bfloat16", "float16", "int8"] | None,
     typer.Option(help="Of the states; by default the model's own.", show_default=False),
 ]
 
 
 StatesPoolOption = Annotated[
-    StatesPool | None,
+    Literal["1", "2", "4"] | None,
     typer.Option(
         help="With an encoder-decoder: so many neighbouring tokens share one state, which makes "
         "states smaller by as much. [default: 1]",
@@ -46,9 +28,7 @@ StatesPoolOption = Annotated[
 ]
 
 
-def check_states_options(
-    states: bool, precision: StatesPrecision | None, pool: StatesPool | None
-) -> None:
+def check_states_options(states: bool, precision: str | None, pool: str | None) -> None:
     """See that the options go together.
 
     :param states: whether states are asked for.
@@ -59,11 +39,11 @@ def check_states_options(
             raise typer.BadParameter("only --states needs it", param_hint=option)
 
 
-def states_format(precision: StatesPrecision | None, pool: StatesPool | None) -> "StateFormat":
+def states_format(precision: str | None, pool: str | None) -> "StateFormat":
     """How states are kept."""
     from trlm_retrieval.lm.states import StateFormat
 
-    return StateFormat(precision.value if precision else None, int(pool.value) if pool else 1)
+    return StateFormat(precision, int(pool or 1))
 
 
 def drop_states(index: Path) -> None:

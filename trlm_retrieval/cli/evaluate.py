@@ -36,6 +36,10 @@ ReportOption = Annotated[
     Path | None,
     typer.Option("--report", help="Write a self-contained HTML report.", dir_okay=False),
 ]
+MethodsOption = Annotated[
+    str | None,
+    typer.Option("--methods", help="Comma-separated methods; by default all but the costliest."),
+]
 CacheOption = Annotated[
     Path,
     typer.Option(
@@ -132,7 +136,7 @@ def retrieval(
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.models.cross_encoder import CrossEncoder
 
-        names = [name.strip() for name in systems.split(",") if name.strip()]
+        names = _names(systems) or []
         dataset = sample_queries(
             load_dataset(data, split, judgements=cast("Contradictions", judgements)), queries, seed
         )
@@ -173,7 +177,7 @@ def retrieval(
         from trlm_retrieval.eval.retrieval.report import write_retrieval_report
 
         with working("Writing the report"):
-            write_retrieval_report(report, evaluation, lm)
+            write_retrieval_report(report, evaluation)
         _wrote(report)
     finish(evaluation.result, json_file)
 
@@ -182,10 +186,7 @@ def retrieval(
 def citation(
     data: Annotated[Path, typer.Option("--data", help="JSONL of answers with their sources.")],
     model: ModelOption = "smollm2-135m",
-    methods: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated methods; by default all but the costliest."),
-    ] = None,
+    methods: MethodsOption = None,
     answers: Annotated[
         int | None, typer.Option(min=1, help="Draw this many of the answers.")
     ] = None,
@@ -205,16 +206,20 @@ def citation(
     """
     with working("Loading"):
         from trlm_retrieval.eval.citation.evaluation import evaluate_citation
+        from trlm_retrieval.eval.citation.report import write_citation_report
         from trlm_retrieval.lm import TimeReversedLM
 
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
-    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
     result = evaluate_citation(
-        data, lm, model, names, cache_folder=cache_dir, answers=answers, show_progress=True
+        data,
+        lm,
+        model,
+        _names(methods),
+        cache_folder=cache_dir,
+        answers=answers,
+        show_progress=True,
     )
     if report is not None:
-        from trlm_retrieval.eval.citation.report import write_citation_report
-
         write_citation_report(report, result)
         _wrote(report)
     finish(result, json_file)
@@ -230,9 +235,7 @@ def best_of_n(
     prompts: Annotated[
         int | None, typer.Option(min=1, help="Draw this many of the prompts.")
     ] = None,
-    methods: Annotated[
-        str | None, typer.Option(help="Comma-separated methods; by default all.")
-    ] = None,
+    methods: MethodsOption = None,
     dtype: DtypeOption = None,
     json_file: JsonFileOption = None,
     report: ReportOption = None,
@@ -247,16 +250,20 @@ def best_of_n(
     """
     with working("Loading"):
         from trlm_retrieval.eval.best_of_n.evaluation import evaluate_best_of_n
+        from trlm_retrieval.eval.best_of_n.report import write_best_of_n_report
         from trlm_retrieval.lm import TimeReversedLM
 
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
-    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
     result = evaluate_best_of_n(
-        data, lm, model, names, cache_folder=cache_dir, prompts=prompts, show_progress=True
+        data,
+        lm,
+        model,
+        _names(methods),
+        cache_folder=cache_dir,
+        prompts=prompts,
+        show_progress=True,
     )
     if report is not None:
-        from trlm_retrieval.eval.best_of_n.report import write_best_of_n_report
-
         write_best_of_n_report(report, result)
         _wrote(report)
     finish(result, json_file)
@@ -375,6 +382,13 @@ def finish(result: "Result", json_file: Path | None, measures_down: bool = False
     if json_file is not None:
         result.write_json(json_file)
         _wrote(json_file)
+
+
+def _names(listed: str | None) -> list[str] | None:
+    """The names of a list with commas; None where there is no list."""
+    if listed is None:
+        return None
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 def _wrote(path: Path) -> None:

@@ -3,9 +3,8 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -41,19 +40,7 @@ DEFAULT_EMBEDDER = "minilm"
 _NAMED = 3  # files of one reason that are named
 
 
-class FaissKind(str, Enum):
-    """How the dense half finds its neighbours."""
-
-    flat = "flat"
-    hnsw = "hnsw"
-
-
-class Duplicates(str, Enum):
-    """What to do with a second document of the same id."""
-
-    fail = "fail"
-    first = "first"
-    last = "last"
+FaissKind = Literal["flat", "hnsw"]
 
 
 def index(
@@ -95,9 +82,9 @@ def index(
         bool, typer.Option("--append", help="Add to the index, replacing what has the same id.")
     ] = False,
     duplicates: Annotated[
-        Duplicates,
+        Literal["fail", "first", "last"],
         typer.Option(help="A second document of the same id: an error, or which one is kept."),
-    ] = Duplicates.fail,
+    ] = "fail",
     states: Annotated[
         bool,
         typer.Option(
@@ -176,7 +163,7 @@ def index(
             passages = demo_documents()
         reading = Reading(passages, documents=len(passages))
     else:
-        reading = read(paths or [], split_chars, True, duplicates=duplicates.value)
+        reading = read(paths or [], split_chars, True, duplicates=duplicates)
     if not as_json:
         _list_skipped(reading.skipped)
         for note in reading.notes:
@@ -222,7 +209,7 @@ def _build(
         folder,
         passages,
         embedder=embedder or DEFAULT_EMBEDDER,
-        faiss_kind=(faiss or FaissKind.flat).value,
+        faiss_kind=faiss or "flat",
         show_progress=True,
     )
 

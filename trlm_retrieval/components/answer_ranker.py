@@ -1,6 +1,5 @@
 """TRLMAnswerRanker: best of N, by how likely the query is, given each reply."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,16 +8,14 @@ from haystack import component
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.components.base import ModelComponent, reply_text
+from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL, META_KEY
 from trlm_retrieval.components.reply_score import (
     FORWARD_WEIGHT,
-    REPLY_GIVEN_QUERY,
     generator_log_prob,
     reply_score,
     reply_template,
 )
-from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.text.tokens import count_tokens
 
@@ -28,14 +25,13 @@ class TRLMAnswerRanker(ModelComponent[TimeReversedLM]):
     """
     Orders the replies to a query, the one that answers it best first, without a judge model.
 
-    A reply's score is log P(query | reply) per query token, plus what the reply's own likelihood
-    is worth; it does not depend on the other replies. The reply's own likelihood
-    is what its generator reported (`logprobs` in the message's meta) if all replies carry that,
-    else log P(reply | query) of this model; both per reply token.
+    A reply's score is log P(query | reply) per query token; it does not depend on the other
+    replies. With a `forward_weight`, the reply's own likelihood per token joins it, as its
+    generator reported it (`logprobs` in the message's meta).
 
     A returned ChatMessage is a copy with `meta["trlm"]`: `score`, `rank` (from 1),
     `log_likelihood` (log P(query | reply), nats), `mean_log_likelihood` (per query token),
-    `forward_log_likelihood` (per reply token, None if it was not needed), `reply_tokens`, and
+    `forward_log_likelihood` (per reply token, None without a `forward_weight`), `reply_tokens`, and
     `cut_tokens` (reply tokens that did not fit). Empty replies are ranked as well.
 
     Usage:
@@ -68,8 +64,8 @@ class TRLMAnswerRanker(ModelComponent[TimeReversedLM]):
         :param model: A name from `trlm models list`, a folder, a `.gguf` file, a hub id, or a
             loaded `TimeReversedLM` (which cannot be serialised).
         :param top_k: How many replies to return at most; None returns all.
-        :param forward_weight: What a nat per token of the reply's own likelihood is worth; 0
-            leaves it out.
+        :param forward_weight: What a nat per token of the reply's own likelihood is worth, which
+            its generator must then report; 0 leaves it out.
         :param max_passage_tokens: Longer replies are cut at their end, and the cut is counted; None
             leaves only the model's context as limit.
         :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
@@ -96,10 +92,8 @@ class TRLMAnswerRanker(ModelComponent[TimeReversedLM]):
         :param replies: Candidates for an answer, for example of a generator with `n` above 1.
         :param top_k: Overrides the component's own.
         :returns: `replies`, best first, of the kind that was given, and their `scores`.
-        :raises ValueError: If the query is empty or leaves no room for a reply, or `top_k` is not
-            positive.
-        :raises ModelError: If the reply's own likelihood is wanted, was not reported, and the
-            model cannot tell it because it reads reversed tokens only.
+        :raises ValueError: If the query is empty or leaves no room for a reply, `top_k` is not
+            positive, or there is a `forward_weight` and a reply carries no log-probabilities.
         """
         top_k = self.top_k if top_k is None else top_k
         if not query or not query.strip():
@@ -108,7 +102,8 @@ class TRLMAnswerRanker(ModelComponent[TimeReversedLM]):
             raise ValueError(f"top_k must be positive, not {top_k}")
         if not replies:
             return {"replies": [], "scores": []}
-        measured = self._measure(query, replies)
+        forward = _reported(replies) if self.forward_weight else [None] * len(replies)
+        measured = self._measure(query, replies, forward)
         order = sorted(range(len(replies)), key=lambda i: -measured[i]["score"])[:top_k]
         return {
             "replies": [
@@ -118,35 +113,22 @@ class TRLMAnswerRanker(ModelComponent[TimeReversedLM]):
             "scores": [measured[i]["score"] for i in order],
         }
 
-    @component.output_types(replies=list[ChatMessage] | list[str], scores=list[float])
-    async def run_async(
-        self, query: str, replies: list[ChatMessage] | list[str], top_k: int | None = None
-    ) -> dict[str, Any]:
-        """
-        As `run`, in a worker thread, so that the event loop is not blocked.
-
-        :param query: What was asked.
-        :param replies: Candidates for an answer.
-        :param top_k: Overrides the component's own.
-        :returns: `replies`, best first, of the kind that was given, and their `scores`.
-        :raises ValueError: As `run` does.
-        :raises ModelError: As `run` does.
-        """
-        return await asyncio.to_thread(self.run, query, replies, top_k)
+    run_async = in_thread(run)
 
     def _measure(
-        self, query: str, replies: Sequence[ChatMessage] | Sequence[str]
+        self,
+        query: str,
+        replies: Sequence[ChatMessage] | Sequence[str],
+        forward: Sequence[float | None],
     ) -> list[dict[str, Any]]:
         lm = self._loaded
         texts = [reply_text(reply) for reply in replies]
-        pairs = [(query, text) for text in texts]
         found = lm.score(
-            pairs,
+            [(query, text) for text in texts],
             reply_template(lm.default_direction == "ba"),
             max_passage_tokens=self.max_passage_tokens,
         )
         lengths = count_tokens(lm.tokenizer, texts)
-        forward = self._forward(lm, pairs, replies) if self.forward_weight else [None] * len(texts)
         return [
             {
                 "score": reply_score(likelihood.mean, own, self.forward_weight),
@@ -159,27 +141,23 @@ class TRLMAnswerRanker(ModelComponent[TimeReversedLM]):
             for likelihood, tokens, own in zip(found, lengths, forward, strict=True)
         ]
 
-    def _forward(
-        self,
-        lm: TimeReversedLM,
-        pairs: Sequence[tuple[str, str]],
-        replies: Sequence[ChatMessage] | Sequence[str],
-    ) -> list[float]:
-        """Likelihood of each reply, in nats per token of it."""
-        reported = [
-            generator_log_prob(reply.meta) if isinstance(reply, ChatMessage) else None
-            for reply in replies
-        ]
-        known = [value for value in reported if value is not None]
-        if len(known) == len(replies):
-            return known
-        if lm.order == "reverse":
-            raise ModelError(
-                "the replies carry no log-probabilities and the model reads reversed tokens only: "
-                "set forward_weight=0, or let the generator report logprobs"
-            )
-        found = lm.score(pairs, REPLY_GIVEN_QUERY, max_passage_tokens=self.max_passage_tokens)
-        return [likelihood.mean for likelihood in found]
+
+def _reported(replies: Sequence[ChatMessage] | Sequence[str]) -> list[float]:
+    """Likelihood of each reply as its generator reported it, in nats per token.
+
+    :raises ValueError: if one carries none.
+    """
+    found = [
+        generator_log_prob(reply.meta) if isinstance(reply, ChatMessage) else None
+        for reply in replies
+    ]
+    known = [value for value in found if value is not None]
+    if len(known) < len(found):
+        raise ValueError(
+            f"{len(found) - len(known)} of {len(found)} replies carry no log-probabilities: set "
+            "forward_weight=0, or let the generator report logprobs"
+        )
+    return known
 
 
 def _with_meta(reply: ChatMessage | str, measured: dict[str, Any]) -> ChatMessage | str:

@@ -1,8 +1,11 @@
-"""What the components that hold a language model share: loading, serialisation, reply texts."""
+"""What components share: serialisation, `run_async`, loading a model, reply texts."""
 
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from inspect import signature
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from haystack import default_from_dict, default_to_dict
 from haystack.dataclasses import ChatMessage
@@ -10,17 +13,55 @@ from haystack.utils import ComponentDevice
 
 from trlm_retrieval.lm import PairScorer, RemoteLM, TimeReversedLM
 
+P = ParamSpec("P")
+Result = TypeVar("Result")
 Scorer = TypeVar("Scorer", bound=PairScorer)
-Self = TypeVar("Self", bound="ModelComponent[Any]")
+Self = TypeVar("Self", bound="SerialisableComponent")
 
 
-class ModelComponent(Generic[Scorer]):
+def in_thread(run: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
+    """Makes `run_async` from `run`: in a worker thread, so that the event loop is not blocked."""
+
+    @wraps(run)
+    async def run_async(*args: P.args, **kwargs: P.kwargs) -> Result:
+        return await asyncio.to_thread(run, *args, **kwargs)
+
+    return run_async
+
+
+class SerialisableComponent:
     """
-    Base of the components that hold a language model.
-
-    Each keeps its init parameters as attributes of the same names, which is all that serialisation
-    needs.
+    Base of all components. Each keeps its init parameters as attributes of the same names, which is
+    all that serialisation needs.
     """
+
+    def to_dict(self) -> dict[str, Any]:
+        """
+        Serialises the component.
+
+        :raises ValueError: If it was given a loaded model rather than a name.
+        """
+        return default_to_dict(self, **self._parameters())
+
+    @classmethod
+    def from_dict(cls: type[Self], data: dict[str, Any]) -> Self:
+        """
+        Restores the component from what `to_dict` gave; `data` stays as it is.
+        """
+        return default_from_dict(cls, data)
+
+    def _parameters(self) -> dict[str, Any]:
+        """The init parameters, in the form that YAML holds."""
+        names = [name for name in signature(type(self).__init__).parameters if name != "self"]
+        found = {name: getattr(self, name) for name in names}
+        return {
+            name: value.to_dict() if isinstance(value, RemoteLM | ComponentDevice) else value
+            for name, value in found.items()
+        }
+
+
+class ModelComponent(SerialisableComponent, Generic[Scorer]):
+    """Base of the components that hold a language model."""
 
     _lm: Scorer | None
 
@@ -81,34 +122,13 @@ class ModelComponent(Generic[Scorer]):
     def _check(self, lm: Any) -> None:
         """What a component needs of its model; raises where the model cannot give it."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """
-        Serialises the component.
-
-        :raises ValueError: If it was given a loaded model rather than a name.
-        """
-        return default_to_dict(self, **self._parameters())
-
-    @classmethod
-    def from_dict(cls: type[Self], data: dict[str, Any]) -> Self:
-        """
-        Restores the component from what `to_dict` gave; `data` stays as it is.
-        """
-        return default_from_dict(cls, data)
-
     def _parameters(self) -> dict[str, Any]:
-        """The init parameters, in the form that YAML holds."""
         if isinstance(self.model, TimeReversedLM):
             raise ValueError(
                 f"a {type(self).__name__} that was given a loaded model cannot be serialised; "
                 "save the model with TimeReversedLM.save and give the folder"
             )
-        names = [name for name in signature(type(self).__init__).parameters if name != "self"]
-        found = {name: getattr(self, name) for name in names}
-        return {
-            name: value.to_dict() if isinstance(value, RemoteLM | ComponentDevice) else value
-            for name, value in found.items()
-        }
+        return super()._parameters()
 
 
 def reply_text(reply: ChatMessage | str) -> str:

@@ -3,17 +3,18 @@
 import asyncio
 from typing import Any
 
-from haystack import component, default_from_dict, default_to_dict
+from haystack import component
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 from haystack_integrations.components.generators.transformers import TransformersChatGenerator
 
+from trlm_retrieval.components.base import SerialisableComponent
 from trlm_retrieval.models.loading import choose_device, choose_dtype
 from trlm_retrieval.models.store import resolve
 
 
 @component
-class LocalChatGenerator:
+class LocalChatGenerator(SerialisableComponent):
     """
     Generates chat replies with a local model, found by the name `trlm models list` gives it.
 
@@ -77,24 +78,6 @@ class LocalChatGenerator:
             assert generator.pipeline is not None
             generator.pipeline.model.generation_config.max_length = None
             self._generator = generator
-
-    def to_dict(self) -> dict[str, Any]:
-        """
-        Serialises the component.
-        """
-        return default_to_dict(
-            self,
-            model=self.model,
-            generation_kwargs=self.generation_kwargs,
-            device=self.device.to_dict() if self.device else None,
-        )
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "LocalChatGenerator":
-        """
-        Restores the component from what `to_dict` gave.
-        """
-        return default_from_dict(cls, data)
 
     @component.output_types(replies=list[ChatMessage])
     def run(

@@ -1,6 +1,5 @@
 """TRLMCitationAttributor: which document, and which sentence of it, supports each sentence."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from haystack.utils import ComponentDevice
 from trlm_retrieval.citation.attribution import Attribution, AttributionSettings, Source, attribute
 from trlm_retrieval.citation.search import DEFAULT_SEARCH, SearchName
 from trlm_retrieval.citation.support import UNSUPPORTED_BELOW, ScoredHalf
-from trlm_retrieval.components.base import ModelComponent, reply_text
+from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL, META_KEY
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.passage_index.documents import DEFAULT_META_FIELDS, passage_text
@@ -189,31 +188,7 @@ class TRLMCitationAttributor(ModelComponent[TimeReversedLM]):
             ]
         }
 
-    @component.output_types(answers=list[GeneratedAnswer])
-    async def run_async(
-        self,
-        replies: list[ChatMessage] | list[str] | None = None,
-        answers: list[GeneratedAnswer] | None = None,
-        documents: list[Document] | None = None,
-        query: str = "",
-        score_threshold: float | None = None,
-        write_markers: bool | None = None,
-    ) -> dict[str, list[GeneratedAnswer]]:
-        """
-        As `run`, in a worker thread, so that the event loop is not blocked.
-
-        :param replies: What a generator wrote. Give these or `answers`.
-        :param answers: Answers of an `AnswerBuilder`.
-        :param documents: What the answers may rest on.
-        :param query: The question, which answers made of replies carry on.
-        :param score_threshold: Overrides the component's own.
-        :param write_markers: Overrides the component's own.
-        :returns: `answers`: copies in input order, with `meta["trlm"]` set.
-        :raises ValueError: As `run` does.
-        """
-        return await asyncio.to_thread(
-            self.run, replies, answers, documents, query, score_threshold, write_markers
-        )
+    run_async = in_thread(run)
 
     def _source(self, document: Document) -> Source:
         heading = passage_text(replace(document, content=""), self.meta_fields_to_embed)

@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from haystack import Document, component, default_from_dict, default_to_dict
+from haystack import Document, component, default_from_dict
 from haystack.document_stores.types import DuplicatePolicy
 
+from trlm_retrieval.components.base import SerialisableComponent
 from trlm_retrieval.passage_index import PassageIndex
 
 
 @component
-class PassageIndexWriter:
+class PassageIndexWriter(SerialisableComponent):
     """
     Writes documents to a passage index: a new one, or added to the one that is there.
 
@@ -52,17 +53,8 @@ class PassageIndexWriter:
         self.faiss_kind: Literal["flat", "hnsw"] = faiss_kind
         self.policy = policy
 
-    def to_dict(self) -> dict[str, Any]:
-        """
-        Serialises the component.
-        """
-        return default_to_dict(
-            self,
-            index=self.index,
-            embedder=self.embedder,
-            faiss_kind=self.faiss_kind,
-            policy=self.policy.name,
-        )
+    def _parameters(self) -> dict[str, Any]:
+        return SerialisableComponent._parameters(self) | {"policy": self.policy.name}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "PassageIndexWriter":

@@ -1,6 +1,5 @@
 """TRLMQueryGenerator: the questions that a text answers, sampled from P(query | text)."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,7 +8,7 @@ from haystack import Document, component
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.components.base import ModelComponent, reply_text
+from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
 from trlm_retrieval.lm import Template, TimeReversedLM
 from trlm_retrieval.lm.generation import GeneratedQuery, Sampling, generate_queries
@@ -145,28 +144,7 @@ class TRLMQueryGenerator(ModelComponent[TimeReversedLM]):
             "cut_tokens": [written[0].likelihood.cut_tokens if written else 0 for written in found],
         }
 
-    @component.output_types(
-        documents=list[Document],
-        queries=list[list[str]],
-        log_likelihoods=list[list[float]],
-        cut_tokens=list[int],
-    )
-    async def run_async(
-        self,
-        documents: list[Document] | None = None,
-        replies: list[ChatMessage] | list[str] | None = None,
-        number: int | None = None,
-    ) -> dict[str, Any]:
-        """
-        As `run`, in a worker thread, so that the event loop is not blocked.
-
-        :param documents: Passages to be found.
-        :param replies: Answers whose questions are wanted, instead of documents.
-        :param number: Overrides the component's own.
-        :returns: As `run` does.
-        :raises ValueError: As `run` does.
-        """
-        return await asyncio.to_thread(self.run, documents, replies, number)
+    run_async = in_thread(run)
 
     def _generate(self, texts: Sequence[str], number: int) -> list[list[GeneratedQuery]]:
         written = [text for text in texts if text.strip()]

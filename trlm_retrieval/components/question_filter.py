@@ -3,10 +3,10 @@
 from pathlib import Path
 from textwrap import wrap
 from threading import Lock
-from typing import Any
 
-from haystack import component, default_from_dict, default_to_dict
+from haystack import component
 
+from trlm_retrieval.components.base import SerialisableComponent
 from trlm_retrieval.components.question_head import SHIPPED, QuestionHead
 from trlm_retrieval.models.embedder import SentenceEmbedder
 
@@ -14,7 +14,7 @@ _PIECE = 250  # characters: no more tokens than MiniLM reads, whatever the langu
 
 
 @component
-class QuestionFilter:
+class QuestionFilter(SerialisableComponent):
     """
     Judges questions one by one: a linear head on sentence embeddings.
 
@@ -55,19 +55,6 @@ class QuestionFilter:
                 head = QuestionHead.load(Path(self.head) if self.head else SHIPPED)
                 self._embedder = SentenceEmbedder(head.embedder)
                 self._head = head
-
-    def to_dict(self) -> dict[str, Any]:
-        """
-        Serialises the component.
-        """
-        return default_to_dict(self, head=self.head)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "QuestionFilter":
-        """
-        Restores the component from what `to_dict` gave.
-        """
-        return default_from_dict(cls, data)
 
     @component.output_types(scores=list[float])
     def run(self, texts: list[str]) -> dict[str, list[float]]:

@@ -1,6 +1,5 @@
 """TRLMRanker: order passages by how likely the query is, given each of them."""
 
-import asyncio
 import logging
 import math
 from collections.abc import Collection, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from haystack import Document, component
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.components.base import ModelComponent
+from trlm_retrieval.components.base import ModelComponent, in_thread
 from trlm_retrieval.components.fusion import choose_weight, combine
 from trlm_retrieval.lm import Likelihood, PairScorer, TimeReversedLM
 from trlm_retrieval.lm.state_folder import open_states
@@ -209,27 +208,7 @@ class TRLMRanker(ModelComponent[PairScorer]):
         ]
         return {"documents": found[:top_k]}
 
-    @component.output_types(documents=list[Document])
-    async def run_async(
-        self,
-        query: str,
-        documents: list[Document],
-        top_k: int | None = None,
-        score_threshold: float | None = None,
-        explain: bool | None = None,
-    ) -> dict[str, list[Document]]:
-        """
-        As `run`, in a worker thread, so that the event loop is not blocked.
-
-        :param query: What was asked.
-        :param documents: Candidates from any retriever.
-        :param top_k: Overrides the component's own.
-        :param score_threshold: Overrides the component's own.
-        :param explain: Overrides the component's own.
-        :returns: `documents`: copies, best first, with `score` and `meta["trlm"]` set.
-        :raises ValueError: As `run` does.
-        """
-        return await asyncio.to_thread(self.run, query, documents, top_k, score_threshold, explain)
+    run_async = in_thread(run)
 
     def _weight(self, candidates: Sequence[Document]) -> float:
         """The first stage's weight; 0 where there are no scores of it to add."""

@@ -1,17 +1,15 @@
 """Haystack retrievers over a passage index: by words (BM25) and by meaning (FAISS)."""
 
-import asyncio
-from typing import Any, TypeVar
+from typing import Any
 
-from haystack import Document, component, default_from_dict, default_to_dict
+from haystack import Document, component
 
+from trlm_retrieval.components.base import SerialisableComponent, in_thread
 from trlm_retrieval.passage_index import shared_index
 
-_Kind = TypeVar("_Kind", bound="_Retriever")
 
-
-class _Retriever:
-    """What both retrievers are made with, and how they are serialised."""
+class _Retriever(SerialisableComponent):
+    """What both retrievers are made with."""
 
     def __init__(
         self,
@@ -34,24 +32,6 @@ class _Retriever:
         self.index = index
         self.top_k = top_k
         self.filters = filters
-
-    def to_dict(self) -> dict[str, Any]:
-        """
-        Serialize the component.
-
-        :returns: a dictionary for `from_dict`.
-        """
-        return default_to_dict(self, index=self.index, top_k=self.top_k, filters=self.filters)
-
-    @classmethod
-    def from_dict(cls: type[_Kind], data: dict[str, Any]) -> _Kind:
-        """
-        Deserialize the component.
-
-        :param data: what `to_dict` returned.
-        :returns: the component.
-        """
-        return default_from_dict(cls, data)
 
 
 @component
@@ -112,24 +92,7 @@ class BM25Retriever(_Retriever):
         )
         return {"documents": documents}
 
-    @component.output_types(documents=list[Document])
-    async def run_async(
-        self,
-        query: str,
-        filters: dict[str, Any] | None = None,
-        top_k: int | None = None,
-    ) -> dict[str, list[Document]]:
-        """
-        Retrieve passages without blocking the event loop.
-
-        :param query: the query.
-        :param filters: take the place of those given to the component.
-        :param top_k: takes the place of the number given to the component.
-        :returns: as `run`.
-        :raises ValueError: as `run`.
-        :raises PassageIndexError: as `run`.
-        """
-        return await asyncio.to_thread(self.run, query, filters, top_k)
+    run_async = in_thread(run)
 
 
 @component
@@ -198,23 +161,4 @@ class FAISSRetriever(_Retriever):
         )
         return {"documents": documents}
 
-    @component.output_types(documents=list[Document])
-    async def run_async(
-        self,
-        query: str | None = None,
-        query_embedding: list[float] | None = None,
-        filters: dict[str, Any] | None = None,
-        top_k: int | None = None,
-    ) -> dict[str, list[Document]]:
-        """
-        Retrieve passages without blocking the event loop.
-
-        :param query: the query; not needed with `query_embedding`.
-        :param query_embedding: the embedding of the query, shape (dimension of the index,).
-        :param filters: take the place of those given to the component.
-        :param top_k: takes the place of the number given to the component.
-        :returns: as `run`.
-        :raises ValueError: as `run`.
-        :raises PassageIndexError: as `run`.
-        """
-        return await asyncio.to_thread(self.run, query, query_embedding, filters, top_k)
+    run_async = in_thread(run)

@@ -1,18 +1,17 @@
 """TRLMSafetyFilter: a filter that judges questions also sees what a reply really answers."""
 
-import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from haystack import component, default_from_dict, default_to_dict
+from haystack import component, default_from_dict
 from haystack.core.serialization import component_to_dict
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice, deserialize_callable, serialize_callable
 
-from trlm_retrieval.components.base import ModelComponent, reply_text
+from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.question_filter import QuestionFilter
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
 from trlm_retrieval.lm import TimeReversedLM
@@ -142,19 +141,14 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
         if self.number:
             ModelComponent.warm_up(self)
 
-    def to_dict(self) -> dict[str, Any]:
-        """
-        Serialises the component, the inner filter with it.
-
-        :raises ValueError: If it was given a loaded model rather than a name.
-        """
+    def _parameters(self) -> dict[str, Any]:
         inner: Any = self.inner
         written = (
             component_to_dict(inner, "inner")
             if hasattr(inner, "run")
             else serialize_callable(inner)
         )
-        return default_to_dict(self, **self._parameters() | {"inner": written})
+        return ModelComponent._parameters(self) | {"inner": written}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "TRLMSafetyFilter":
@@ -192,21 +186,7 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
             "decisions": [asdict(decision) for decision in decisions],
         }
 
-    @component.output_types(
-        replies=list[ChatMessage] | list[str],
-        blocked=list[ChatMessage] | list[str],
-        decisions=list[dict[str, Any]],
-    )
-    async def run_async(self, query: str, replies: list[ChatMessage] | list[str]) -> dict[str, Any]:
-        """
-        As `run`, in a worker thread, so that the event loop is not blocked.
-
-        :param query: What was asked.
-        :param replies: What the generator wrote.
-        :returns: As `run` does.
-        :raises ModelError: As `run` does.
-        """
-        return await asyncio.to_thread(self.run, query, replies)
+    run_async = in_thread(run)
 
     def _decide(self, query: str, replies: Sequence[str]) -> list[Decision]:
         prompt_score: float | None = None

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from trlm_retrieval.errors import StatesError
-from trlm_retrieval.files import new_folder, only_writer, remove_scratch, write_json
+from trlm_retrieval.files import new_folder, only_writer, recover_folder, write_json
 from trlm_retrieval.lm.likelihood import Progress
 from trlm_retrieval.lm.model import TimeReversedLM
 from trlm_retrieval.lm.state_folder import ENTRY, FORMAT, identity
@@ -89,7 +89,7 @@ def write_states(
     folder.parent.mkdir(parents=True, exist_ok=True)
     busy = StatesError(f"another process is writing the states at {folder}: wait until it is done")
     with only_writer(folder.with_name(f".{folder.name}.lock"), busy):
-        remove_scratch(folder)
+        recover_folder(folder)
         _check_room(folder, plan)
         with new_folder(folder) as scratch:
             _fill(scratch, lm, plan, progress)

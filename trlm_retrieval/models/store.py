@@ -21,7 +21,7 @@ from typing import Any
 from platformdirs import user_cache_dir
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.files import new_folder, only_writer, remove_scratch, sha256, write_json
+from trlm_retrieval.files import new_folder, only_writer, recover_folder, sha256, write_json
 from trlm_retrieval.models.kinds import Kind
 from trlm_retrieval.weights import packaged_folder
 
@@ -187,8 +187,8 @@ def pull(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with only_writer(folder.parent / f"{name}.lock"):
+            recover_folder(folder)
             if force or _problem(folder) is not None:  # else another pull brought it meanwhile
-                remove_scratch(folder)
                 _build(model, folder, wheel, report)
     except OSError as error:
         raise ModelError(

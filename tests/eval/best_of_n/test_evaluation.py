@@ -7,18 +7,17 @@ import numpy as np
 import pytest
 
 from trlm_retrieval.cli import run as run_cli
-from trlm_retrieval.components.reply_score import QUERY_GIVEN_REPLY, REPLY_GIVEN_QUERY, reply_score
+from trlm_retrieval.components.reply_score import QUERY_GIVEN_REPLY, REPLY_GIVEN_QUERY
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.best_of_n.evaluation import (
     METHODS,
     Prompt,
-    Scorer,
     evaluate_best_of_n,
     load_prompts,
     measure,
     subsets_of,
 )
-from trlm_retrieval.eval.score_cache import ScoreCache
+from trlm_retrieval.eval.score_cache import CachedScorer, ScoreCache
 
 LINES = [
     {
@@ -43,7 +42,7 @@ def file(tmp_path):
 @pytest.fixture
 def scorer(make_tiny_lm, word_embedder, tmp_path):
     cache = ScoreCache(tmp_path / "scores.sqlite")
-    return Scorer(make_tiny_lm("forward"), cache, word_embedder, 512, False)
+    return CachedScorer(make_tiny_lm("forward"), cache, word_embedder, 512, False)
 
 
 def test_subsets():
@@ -75,7 +74,7 @@ def test_the_centroid_is_what_the_others_agree_with(scorer):
     assert pick(np.array([[0, 1, 2, 3]])).tolist() == [1.0]
 
 
-@pytest.mark.parametrize("name", ["reverse", "forward", "forward_sum", "default"])
+@pytest.mark.parametrize("name", ["reverse", "forward", "forward_sum"])
 def test_picks_follow_the_likelihoods(name, file, scorer):
     prompts = load_prompts(file)
     picks = METHODS[name](prompts, scorer)
@@ -87,7 +86,6 @@ def test_picks_follow_the_likelihoods(name, file, scorer):
             "reverse": [r.sum for r in reverse],
             "forward": [f.mean for f in forward],
             "forward_sum": [f.sum for f in forward],
-            "default": [reply_score(r.mean, f.mean) for r, f in zip(reverse, forward, strict=True)],
         }[name]
         best = max(range(4), key=scores.__getitem__)
         assert pick(np.array([[0, 1, 2, 3]])) == [prompt.preferences[best]]
@@ -102,7 +100,7 @@ def test_every_method(file, tiny_lm, word_embedder, tmp_path):
     for found in result.systems.values():
         assert list(found) == ["preference@2", "preference@4"]
         assert found["preference@4"].mean <= result.systems["oracle"]["preference@4"].mean
-    assert {"default vs forward", "default vs length", "reverse vs random"} <= set(result.tests)
+    assert {"reverse vs forward", "reverse vs length", "reverse vs random"} <= set(result.tests)
 
 
 def test_the_command(file, tiny_lm_folder, tmp_path, capsys, monkeypatch, word_embedder):
@@ -113,7 +111,7 @@ def test_the_command(file, tiny_lm_folder, tmp_path, capsys, monkeypatch, word_e
     assert run_cli([str(a) for a in arguments]) == 0, capsys.readouterr().err
     found = json.loads((tmp_path / "o.json").read_text())
     assert found["queries"] == 2 and set(found["systems"]) == set(METHODS)
-    assert set(found["systems"]["default"]) == {"preference@2", "preference@4"}
+    assert set(found["systems"]["reverse"]) == {"preference@2", "preference@4"}
 
 
 @pytest.mark.parametrize(

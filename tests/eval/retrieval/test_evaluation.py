@@ -341,7 +341,7 @@ def test_the_report_escapes_what_came_from_outside(beir, tiny_lm, tmp_path):
         cache_folder=tmp_path,
         first_stage_run=read_run(tmp_path / "r.trec"),
     )
-    write_retrieval_report(tmp_path / "r.html", evaluation, tiny_lm)
+    write_retrieval_report(tmp_path / "r.html", evaluation)
     html = (tmp_path / "r.html").read_text()
     assert "<img" not in html and "&lt;img src=x&gt;" in html and "<b>tiny" not in html
 
