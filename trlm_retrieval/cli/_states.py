@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from trlm_retrieval.cli._terminal import count, err
+from trlm_retrieval.models.source import DEFAULT_MODEL
 
 
 class StatesPrecision(str, Enum):
@@ -52,7 +53,7 @@ def keep_states(index: Path, model: str | None, precision: str | None) -> dict[s
     :raises PassageIndexError: if there is no index.
     :raises StatesError: if the disk has no room.
     """
-    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
     from trlm_retrieval.lm import TimeReversedLM
     from trlm_retrieval.lm.state_writing import write_states
     from trlm_retrieval.passage_index import PassageIndex

@@ -7,7 +7,13 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from trlm_retrieval.cli._terminal import err, out, working
+from trlm_retrieval.cli._checks import (
+    check_data,
+    check_extras,
+    check_model,
+    check_paths,
+)
+from trlm_retrieval.cli._terminal import DtypeOption, err, out, working
 
 if TYPE_CHECKING:
     from trlm_retrieval.eval.judgements import Contradictions
@@ -24,10 +30,6 @@ DataOption = Annotated[
 ]
 ModelOption = Annotated[
     str, typer.Option("--model", help="Name, folder, .gguf file or hub id of the model.")
-]
-DtypeOption = Annotated[
-    str | None,
-    typer.Option("--dtype", help="float32, bfloat16, float16 or int8; by default what suits."),
 ]
 JsonFileOption = Annotated[
     Path | None, typer.Option("--json", help="Write the result to this file.", dir_okay=False)
@@ -111,6 +113,9 @@ def retrieval(
 
     * `trlm eval retrieval --data BeIR/scifact --queries 50 --json out.json`
     """
+    check_data(data)
+    _check(model if {"forward", "reverse", "default"} & set(_names(systems)) else None)
+    check_paths([first_stage_run] if first_stage_run else [])
     with working("Loading"):
         from trlm_retrieval.eval.dataset import load_dataset
         from trlm_retrieval.eval.retrieval.evaluation import (
@@ -121,7 +126,7 @@ def retrieval(
         from trlm_retrieval.eval.runs import check_ids, read_run, write_run
         from trlm_retrieval.lm import TimeReversedLM
 
-        names = [name.strip() for name in systems.split(",") if name.strip()]
+        names = _names(systems)
         dataset = sample_queries(
             load_dataset(data, split, judgements=cast("Contradictions", judgements)), queries, seed
         )
@@ -188,12 +193,14 @@ def citation(
 
     Example: `trlm eval citation --data expertqa.jsonl --json out.json`
     """
+    check_paths([data])
+    _check(model)
     with working("Loading"):
         from trlm_retrieval.eval.citation.evaluation import evaluate_citation
         from trlm_retrieval.lm import TimeReversedLM
 
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
-    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
+    names = _names(methods) if methods else None
     result = evaluate_citation(
         data, lm, model, names, cache_folder=cache_dir, answers=answers, show_progress=True
     )
@@ -230,12 +237,14 @@ def best_of_n(
 
     Example: `trlm eval best-of-n --data alpacaeval.jsonl.xz --json out.json`
     """
+    check_paths([data])
+    _check(model)
     with working("Loading"):
         from trlm_retrieval.eval.best_of_n.evaluation import evaluate_best_of_n
         from trlm_retrieval.lm import TimeReversedLM
 
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
-    names = [name.strip() for name in methods.split(",") if name.strip()] if methods else None
+    names = _names(methods) if methods else None
     result = evaluate_best_of_n(
         data, lm, model, names, cache_folder=cache_dir, prompts=prompts, show_progress=True
     )
@@ -299,6 +308,8 @@ def safety(
     """
     if min_unsafe is not None and min_unsafe > number:
         raise typer.BadParameter("cannot be more than --number", param_hint="--min-unsafe")
+    _check(model)
+    check_paths(path for path in (data, answers, head) if path)
     with working("Loading"):
         from trlm_retrieval.components.question_filter import QuestionFilter
         from trlm_retrieval.eval.safety.data import find_answers
@@ -336,13 +347,25 @@ def compare(
 
     Example: `trlm eval compare zero-shot.json fine-tuned.json --system default`
     """
+    if len(files) < 2:
+        raise typer.BadParameter("give two files or more to compare")
+    check_paths(files)
     with working("Loading"):
         from trlm_retrieval.eval.compare import compare_results
 
-        if len(files) < 2:
-            raise typer.BadParameter("give two files or more to compare")
         result = compare_results(files, system)
     finish(result, json_file)
+
+
+def _check(model: str | None) -> None:
+    """What all evaluations need: the extra, and a model if any is used."""
+    check_extras("ir_measures")
+    if model is not None:
+        check_model(model)
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 def finish(result: "Result", json_file: Path | None, measures_down: bool = False) -> None:

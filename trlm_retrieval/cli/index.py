@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trlm_retrieval.cli._checks import check_embedder, check_index, check_model, check_paths
 from trlm_retrieval.cli._states import (
     StatesPrecisionOption,
     check_states_options,
@@ -28,6 +29,7 @@ from trlm_retrieval.cli._terminal import (
     working,
 )
 from trlm_retrieval.errors import DataError
+from trlm_retrieval.models.source import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from haystack import Document
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from trlm_retrieval.passage_index import PassageIndex
     from trlm_retrieval.passage_index.reading import Skipped
 
-DEFAULT_EMBEDDER = "minilm"
 _NAMED = 3  # files of one reason that are named
 
 
@@ -143,7 +144,10 @@ def index(
     if expand and not paths and not demo:
         raise typer.BadParameter("give the files and folders to index", param_hint="--expand")
     precision = states_precision.value if states_precision else None
+    if states or expand:
+        check_model(model)
     if states and not paths and not demo:
+        check_index(index, ranked=False)
         alone = keep_states(index, model, precision)
         if as_json:
             print_json({"index": str(index), "states": alone})
@@ -160,6 +164,11 @@ def index(
             "--faiss out with --append",
             param_hint="--append",
         )
+    check_paths(paths or [])
+    if append:
+        check_index(index, ranked=False)
+    else:
+        check_embedder(embedder or DEFAULT_EMBEDDER)
     started = time.perf_counter()
     with working("Starting"):
         from trlm_retrieval.passage_index.documents import PREDICTED_QUERIES
@@ -223,7 +232,7 @@ def _build(
 
 def _expand(passages: Sequence["Document"], number: int, model: str | None) -> list["Document"]:
     """Copies of the passages with predicted queries in their meta; says how many were cut."""
-    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
     from trlm_retrieval.lm import TimeReversedLM
     from trlm_retrieval.passage_index.expansion import expand
     from trlm_retrieval.progress import progress_bar

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.models.kinds import check_can_embed, kind_of
-from trlm_retrieval.models.store import REGISTRY, resolve
+from trlm_retrieval.models.source import embedder_source
 from trlm_retrieval.progress import progress_bar
 from trlm_retrieval.text.normalise import normalise
 
@@ -132,10 +132,7 @@ class SentenceEmbedder:
 
     def _load(self) -> "SentenceTransformer | PlainEmbedder":
         if self._model is None:
-            stored = REGISTRY.get(self.name)
-            if stored is not None:
-                check_can_embed(stored.name, stored.kind)
-            source = resolve(self.name)
+            source = embedder_source(self.name)
             check_can_embed(self.name, kind_of(source))
             try:
                 self._model = _read(source, self.device)
