@@ -246,9 +246,14 @@ def model_fingerprint(
     digest = hashlib.sha256()
     digest.update(json.dumps([order, start_tokens, str(model.dtype)]).encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
+    sample_weights(model, digest)
+    return digest.hexdigest()
+
+
+def sample_weights(model: Any, digest: "hashlib._Hash") -> None:
+    """Add a regular sample of each tensor's values to a digest."""
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         flat = tensor.detach().flatten()
         sample = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu()
         digest.update(sample.numpy().tobytes())
-    return digest.hexdigest()
