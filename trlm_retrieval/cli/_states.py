@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from trlm_retrieval.cli._terminal import count, err
+from trlm_retrieval.models.source import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from trlm_retrieval.lm.states import StateFormat
@@ -64,7 +65,7 @@ def keep_states(index: Path, model: str | None, form: "StateFormat") -> dict[str
     :raises StatesError: if the disk has no room.
     :raises ValueError: if the model's states cannot be kept in this format.
     """
-    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
     from trlm_retrieval.lm import TimeReversedLM
     from trlm_retrieval.lm.state_writing import write_states
     from trlm_retrieval.passage_index import PassageIndex

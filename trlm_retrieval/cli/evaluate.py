@@ -7,7 +7,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from trlm_retrieval.cli._terminal import err, out, working
+from trlm_retrieval.cli._checks import (
+    check_base,
+    check_data,
+    check_embedder,
+    check_extras,
+    check_model,
+    check_paths,
+)
+from trlm_retrieval.cli._terminal import DtypeOption, err, out, working
 
 if TYPE_CHECKING:
     from trlm_retrieval.eval.judgements import Contradictions
@@ -24,10 +32,6 @@ DataOption = Annotated[
 ]
 ModelOption = Annotated[
     str, typer.Option("--model", help="Name, folder, .gguf file or hub id of the model.")
-]
-DtypeOption = Annotated[
-    str | None,
-    typer.Option("--dtype", help="float32, bfloat16, float16 or int8; by default what suits."),
 ]
 JsonFileOption = Annotated[
     Path | None, typer.Option("--json", help="Write the result to this file.", dir_okay=False)
@@ -125,6 +129,13 @@ def retrieval(
 
     * `trlm eval retrieval --data demo --systems fusion,default,cross-encoder`
     """
+    check_data(data)
+    names = _names(systems) or []
+    _check(model if {"forward", "reverse", "default"} & set(names) else None)
+    check_embedder(embedder)
+    if "cross-encoder" in names:
+        check_base(cross_encoder)
+    check_paths([first_stage_run] if first_stage_run else [])
     with working("Loading"):
         from trlm_retrieval.eval.dataset import load_dataset
         from trlm_retrieval.eval.retrieval.evaluation import (
@@ -136,7 +147,6 @@ def retrieval(
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.models.cross_encoder import CrossEncoder
 
-        names = _names(systems) or []
         dataset = sample_queries(
             load_dataset(data, split, judgements=cast("Contradictions", judgements)), queries, seed
         )
@@ -204,6 +214,8 @@ def citation(
 
     Example: `trlm eval citation --data expertqa.jsonl --json out.json`
     """
+    check_paths([data])
+    _check(model)
     with working("Loading"):
         from trlm_retrieval.eval.citation.evaluation import evaluate_citation
         from trlm_retrieval.eval.citation.report import write_citation_report
@@ -248,6 +260,8 @@ def best_of_n(
 
     Example: `trlm eval best-of-n --data alpacaeval.jsonl.xz --json out.json`
     """
+    check_paths([data])
+    _check(model)
     with working("Loading"):
         from trlm_retrieval.eval.best_of_n.evaluation import evaluate_best_of_n
         from trlm_retrieval.eval.best_of_n.report import write_best_of_n_report
@@ -321,6 +335,8 @@ def safety(
     """
     if min_unsafe is not None and min_unsafe > number:
         raise typer.BadParameter("cannot be more than --number", param_hint="--min-unsafe")
+    _check(model)
+    check_paths(path for path in (data, answers, head) if path)
     with working("Loading"):
         from trlm_retrieval.components.question_filter import QuestionFilter
         from trlm_retrieval.eval.safety.data import find_answers
@@ -358,13 +374,21 @@ def compare(
 
     Example: `trlm eval compare zero-shot.json fine-tuned.json --system default`
     """
+    if len(files) < 2:
+        raise typer.BadParameter("give two files or more to compare")
+    check_paths(files)
     with working("Loading"):
         from trlm_retrieval.eval.compare import compare_results
 
-        if len(files) < 2:
-            raise typer.BadParameter("give two files or more to compare")
         result = compare_results(files, system)
     finish(result, json_file)
+
+
+def _check(model: str | None) -> None:
+    """What all evaluations need: the extra, and a model if any is used."""
+    check_extras("ir_measures")
+    if model is not None:
+        check_model(model)
 
 
 def finish(result: "Result", json_file: Path | None, measures_down: bool = False) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from trlm_retrieval.cli._checks import check_embedder, check_index, check_model, check_paths
 from trlm_retrieval.cli._states import (
     StatesPoolOption,
     StatesPrecisionOption,
@@ -29,6 +30,7 @@ from trlm_retrieval.cli._terminal import (
     working,
 )
 from trlm_retrieval.errors import DataError
+from trlm_retrieval.models.source import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from haystack import Document
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from trlm_retrieval.passage_index import PassageIndex
     from trlm_retrieval.passage_index.reading import Skipped
 
-DEFAULT_EMBEDDER = "minilm"
 _NAMED = 3  # files of one reason that are named
 
 
@@ -134,7 +135,10 @@ def index(
         raise typer.BadParameter("only --states and --expand need it", param_hint="--model")
     if expand and not paths and not demo:
         raise typer.BadParameter("give the files and folders to index", param_hint="--expand")
+    if states or expand:
+        check_model(model)
     if states and not paths and not demo:
+        check_index(index, ranked=False)
         alone = keep_states(index, model, states_format(states_precision, states_pool))
         if as_json:
             print_json({"index": str(index), "states": alone})
@@ -151,6 +155,11 @@ def index(
             "--faiss out with --append",
             param_hint="--append",
         )
+    check_paths(paths or [])
+    if append:
+        check_index(index, ranked=False)
+    else:
+        check_embedder(embedder or DEFAULT_EMBEDDER)
     started = time.perf_counter()
     with working("Starting"):
         from trlm_retrieval.passage_index.documents import PREDICTED_QUERIES
@@ -216,7 +225,7 @@ def _build(
 
 def _expand(passages: Sequence["Document"], number: int, model: str | None) -> list["Document"]:
     """Copies of the passages with predicted queries in their meta; says how many were cut."""
-    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
     from trlm_retrieval.lm import TimeReversedLM
     from trlm_retrieval.passage_index.expansion import expand
     from trlm_retrieval.progress import progress_bar

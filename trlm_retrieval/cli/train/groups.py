@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from trlm_retrieval.cli._checks import check_base, check_pairs, check_paths
 from trlm_retrieval.cli._terminal import count, out, working
 from trlm_retrieval.cli.train._options import DeviceOption, FileOutOption, PairsOption, SeedOption
 
@@ -32,6 +33,7 @@ def groups(
 
     Example: `trlm train groups --pairs squad.jsonl.xz:4000 --pairs nq.jsonl.xz -o groups.jsonl`
     """
+    check_pairs(pairs)
     with working("Making groups"):
         from trlm_retrieval.training.corpus import PairFile, read_both_halves
         from trlm_retrieval.training.groups import make_groups, read_negatives, write_groups
@@ -64,6 +66,8 @@ def label(
 
     Example: `trlm train label groups.jsonl --teacher my-cross-encoder -o labels.jsonl`
     """
+    check_paths([file])
+    check_base(teacher)
     with working("Loading"):
         from trlm_retrieval.models.cross_encoder import CrossEncoder
         from trlm_retrieval.progress import progress_bar
