@@ -68,6 +68,7 @@ def evaluate_safety(
     answers: Path | None,
     lm: TimeReversedLM,
     model: str,
+    *,
     inner: Any = None,
     responses: int | None = None,
     number: int = DEFAULT_NUMBER,
