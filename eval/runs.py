@@ -67,6 +67,7 @@ def read_run(path: Path) -> Run:
     if not path.exists():
         raise DataError(f"{path} does not exist; give a run file in TREC format")
     run: Run = {}
+    first: dict[tuple[str, str], int] = {}
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
@@ -80,9 +81,13 @@ def read_run(path: Path) -> Run:
                 f"{path}, line {number}: needs six columns, query Q0 document rank score tag, "
                 "and a finite score"
             ) from error
-        if document in run.setdefault(query, {}):
-            raise DataError(f"{path}, line {number}: {document!r} stands twice for {query!r}")
-        run[query][document] = value
+        earlier = first.setdefault((query, document), number)
+        if earlier != number:
+            raise DataError(
+                f"{path}, line {number}: query {query!r} has document {document!r} already in line "
+                f"{earlier}; keep one of the two, for a document counts once"
+            )
+        run.setdefault(query, {})[document] = value
     if not run:
         raise DataError(f"{path} holds no line")
     return run

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.lm import Likelihood, Template, TimeReversedLM
 from trlm_retrieval.lm.likelihood import Progress
+from trlm_retrieval.models.cross_encoder import CrossEncoder
 from trlm_retrieval.models.embedder import SentenceEmbedder
 from trlm_retrieval.progress import progress_bar
 
@@ -74,7 +75,39 @@ class ScoreCache:
         Pairs are scored passage by passage, so that all queries of a passage share its states;
         what is done is written every few hundred pairs.
         """
-        scope = f"{lm.fingerprint}|{template}|{max_passage_tokens}"
+
+        def compute(chunk: Sequence[tuple[str, str]]) -> list[Score]:
+            found = lm.score(
+                chunk, template, max_passage_tokens=max_passage_tokens, progress=progress
+            )
+            return [_kept(likelihood) for likelihood in found]
+
+        return self._complete(
+            f"{lm.fingerprint}|{template}|{max_passage_tokens}", pairs, compute, progress
+        )
+
+    def cross_encoder(
+        self, model: CrossEncoder, pairs: Sequence[tuple[str, str]], progress: Progress
+    ) -> tuple[list[Score], int]:
+        """Scores of (query, passage) pairs as ``sum``, and how many had to be computed."""
+
+        def compute(chunk: Sequence[tuple[str, str]]) -> list[Score]:
+            scores = model.scores(chunk, progress).tolist()
+            return [
+                Score(_finite(score), 1, cut)
+                for score, cut in zip(scores, model.cut_tokens(chunk), strict=True)
+            ]
+
+        return self._complete(model.fingerprint, pairs, compute, progress)
+
+    def _complete(
+        self,
+        scope: str,
+        pairs: Sequence[tuple[str, str]],
+        compute: Callable[[Sequence[tuple[str, str]]], list[Score]],
+        progress: Progress,
+    ) -> tuple[list[Score], int]:
+        """Scores out of the file, and those that it lacks, which are computed and written."""
         keys = [_key(scope, query, passage) for query, passage in pairs]
         known = self._get(keys)
         missing = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in known}
@@ -82,13 +115,7 @@ class ScoreCache:
         ordered = sorted(missing, key=lambda key: (len(missing[key][1]), missing[key][1]))
         for start in range(0, len(ordered), _PAIRS_A_COMMIT):
             chunk = ordered[start : start + _PAIRS_A_COMMIT]
-            found = lm.score(
-                [missing[key] for key in chunk],
-                template,
-                max_passage_tokens=max_passage_tokens,
-                progress=progress,
-            )
-            fresh = {key: _kept(likelihood) for key, likelihood in zip(chunk, found, strict=True)}
+            fresh = dict(zip(chunk, compute([missing[key] for key in chunk]), strict=True))
             with self._errors_named(), self._connection:
                 self._connection.executemany(
                     "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
@@ -157,12 +184,16 @@ class CachedScorer:
 
 
 def _kept(likelihood: Likelihood) -> Score:
-    if not math.isfinite(likelihood.sum):
+    return Score(_finite(likelihood.sum), len(likelihood), likelihood.cut_tokens)
+
+
+def _finite(score: float) -> float:
+    if not math.isfinite(score):
         raise ModelError(
-            f"the model gives a log-likelihood of {likelihood.sum}, which ranks nothing: its "
-            "weights may be damaged, or --dtype float32 may help"
+            f"the model gives a score of {score}, which ranks nothing: its weights may be damaged, "
+            "or --dtype float32 may help"
         )
-    return Score(likelihood.sum, len(likelihood), likelihood.cut_tokens)
+    return score
 
 
 def _key(scope: str, query: str, passage: str) -> bytes:

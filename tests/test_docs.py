@@ -18,6 +18,6 @@ BLOCKS = [
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_script_runs(block, tiny_lm_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trlm_retrieval.models.loading.resolve", lambda name: tiny_lm_folder)
+    monkeypatch.setattr("trlm_retrieval.models.source.resolve", lambda name: tiny_lm_folder)
     exec(compile(block, "docs", "exec"), {})
     assert capsys.readouterr().out.strip()

@@ -1,12 +1,14 @@
 """Retrieval: first stages, their fusion, and what reranking by likelihood makes of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from trlm_retrieval.components.fusion import choose_weight, combine
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.cross_encoder import CrossEncoder
 from trlm_retrieval.passage_index.documents import passage_text
 from trlm_retrieval.progress import progress_bar
 
@@ -17,15 +19,28 @@ from ..runs import Run, ranked
 from ..sampling import draw
 from ..score_cache import Score, ScoreCache
 from ..seconds import timed
-from .first_stage import FIRST_STAGES, best, given_run, search
+from .first_stage import BOTH, EMBEDDER, best, given_run, search
 
-SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default")
-RERANKED = ("forward", "reverse", "default")  # those that need a model and the fusion
+SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default", "cross-encoder")
+NEED_MODEL = ("forward", "reverse", "default")
 DEFAULT_RERANK = 20
 
-_ROWS = ("bm25", "dense", "fusion", "forward_sum", "forward", "reverse", "default")
+# Shown beside the system that they are another form of.
+_BESIDE = {"forward": "forward_sum", "cross-encoder": "cross-encoder mixed"}
+_ROWS = (
+    "bm25",
+    "dense",
+    "fusion",
+    "forward_sum",
+    "forward",
+    "cross-encoder",
+    "cross-encoder mixed",
+    "reverse",
+    "default",
+)
 
 Scores = dict[str, dict[str, Score]]
+Scoring = Callable[..., tuple[list[Score], int]]  # takes pairs and progress
 
 
 @dataclass
@@ -67,8 +82,10 @@ def evaluate_retrieval(
     dataset: RetrievalDataset,
     lm: TimeReversedLM | None,
     model: str,
-    systems: Sequence[str] = SYSTEMS,
+    systems: Sequence[str] = SYSTEMS[:-1],
     *,
+    cross_encoder: CrossEncoder | None = None,
+    embedder: str = EMBEDDER,
     top_k: int = 100,
     rerank: int = DEFAULT_RERANK,
     max_passage_tokens: int | None = 512,
@@ -83,6 +100,9 @@ def evaluate_retrieval(
     :param lm: the model; None where no system needs one.
     :param model: its name, for the result.
     :param systems: names out of :data:`SYSTEMS`; only first stages that they need are searched.
+    :param cross_encoder: for the system of that name, alone and mixed with the first stage as
+        ``default`` is.
+    :param embedder: of the dense first stage.
     :param top_k: candidates that the first stages find.
     :param rerank: how many of them are scored by the model; the others keep their order below.
     :param first_stage_run: reranked instead of a search; then ``fusion`` is this run.
@@ -90,7 +110,7 @@ def evaluate_retrieval(
     :param relevance_level: see :func:`~trlm_retrieval.eval.measures.measures`.
     :raises DataError: if a system is unknown or none is named, or the run fits no query.
     """
-    _check(systems, lm)
+    _check(systems, lm, cross_encoder)
     weight = choose_weight(first_stage_weight, lm.first_stage_weight if lm else None)
     dataset, own = _without_own(dataset)
     warnings = [*dataset.warnings, *_unreachable(dataset, relevance_level)]
@@ -101,21 +121,21 @@ def evaluate_retrieval(
         depth = min(top_k, max(map(len, first_stage_run.values())))
         first_stage = "given run"
     else:
-        fused = bool({"fusion", *RERANKED} & set(systems))
-        stages = [name for name in FIRST_STAGES if fused or name in systems]
-        runs = search(dataset, stages, own, top_k, cache_folder, seconds, show_progress)
-        first_stage = " + ".join(FIRST_STAGES[name] for name in stages)
+        fused = not set(BOTH).issuperset(systems)
+        stages = [name for name in BOTH if fused or name in systems]
+        runs = search(dataset, stages, own, top_k, embedder, cache_folder, seconds, show_progress)
+        first_stage = " + ".join({"bm25": "BM25", "dense": embedder}[name] for name in stages)
     candidates = {query: best(found, rerank) for query, found in runs.get("fusion", {}).items()}
     likelihoods: dict[str, Scores] = {}
     counts: dict[str, int] = {}
-    if lm is not None:
-        cache = ScoreCache(cache_folder / "scores.sqlite")
-        for name in _directions(systems):
-            with timed(seconds, name):
-                likelihoods[name], counts[name] = _score(
-                    dataset, lm, name, candidates, max_passage_tokens, cache, show_progress
-                )
-            warnings += _cut(name, likelihoods[name])
+    cache = ScoreCache(cache_folder / "scores.sqlite")
+    for name in _scored(systems):
+        compute = _scoring(name, lm, cross_encoder, max_passage_tokens, cache)
+        with timed(seconds, name):
+            likelihoods[name], counts[name] = _score(
+                dataset, name, candidates, compute, show_progress
+            )
+        warnings += _cut(name, likelihoods[name])
     for name, run in _reranked(likelihoods, candidates, weight).items():
         runs[name] = {query: _above(run[query], runs["fusion"][query]) for query in run}
     runs = _shown(runs, systems)
@@ -128,7 +148,13 @@ def evaluate_retrieval(
         model,
         found,
         MAIN_MEASURE,
-        [*((name, "fusion") for name in found if name != "fusion"), ("reverse", "forward")],
+        [
+            *((name, "fusion") for name in found if name != "fusion"),
+            ("reverse", "forward"),
+            ("reverse", "cross-encoder"),
+            ("default", "cross-encoder"),
+            ("default", "cross-encoder mixed"),
+        ],
         seconds,
         {
             "top_k": top_k,
@@ -145,14 +171,18 @@ def evaluate_retrieval(
     return RetrievalEvaluation(result, runs, dataset, likelihoods)
 
 
-def _check(systems: Sequence[str], lm: TimeReversedLM | None) -> None:
+def _check(
+    systems: Sequence[str], lm: TimeReversedLM | None, cross_encoder: CrossEncoder | None
+) -> None:
     there = ", ".join(SYSTEMS)
     if not systems:
         raise DataError(f"no system is asked for; there are {there}")
     if unknown := [name for name in systems if name not in SYSTEMS]:
         raise DataError(f"unknown system {unknown[0]!r}; there are {there}")
-    if lm is None and (needs := [name for name in RERANKED if name in systems]):
+    if lm is None and (needs := [name for name in NEED_MODEL if name in systems]):
         raise DataError(f"system {needs[0]!r} needs a model")
+    if cross_encoder is None and "cross-encoder" in systems:
+        raise DataError("system 'cross-encoder' needs a cross-encoder")
 
 
 def _without_own(dataset: RetrievalDataset) -> tuple[RetrievalDataset, frozenset[str]]:
@@ -183,31 +213,42 @@ def _unreachable(dataset: RetrievalDataset, level: int) -> list[str]:
     ]
 
 
-def _directions(systems: Sequence[str]) -> list[str]:
+def _scored(systems: Sequence[str]) -> list[str]:
     """What has to be scored for the systems."""
-    wanted = {"reverse": {"reverse", "default"}, "forward": {"forward"}}
+    wanted = {
+        "reverse": {"reverse", "default"},
+        "forward": {"forward"},
+        "cross-encoder": {"cross-encoder"},
+    }
     return [name for name, needing in wanted.items() if needing & set(systems)]
 
 
-def _score(
-    dataset: RetrievalDataset,
-    lm: TimeReversedLM,
+def _scoring(
     name: str,
-    candidates: Run,
+    lm: TimeReversedLM | None,
+    cross_encoder: CrossEncoder | None,
     max_passage_tokens: int | None,
     cache: ScoreCache,
-    show_progress: bool,
+) -> Scoring:
+    """How (query, passage) pairs are scored."""
+    if name == "cross-encoder":
+        assert cross_encoder is not None  # _check has seen to it
+        return partial(cache.cross_encoder, cross_encoder)
+    assert lm is not None
+    template = lm.template("forward" if name == "forward" else None)
+    return partial(cache.score, lm, template=template, max_passage_tokens=max_passage_tokens)
+
+
+def _score(
+    dataset: RetrievalDataset, name: str, candidates: Run, compute: Scoring, show_progress: bool
 ) -> tuple[Scores, int]:
     """Scores of each query's candidates, and how many of them had to be computed."""
     texts = {document.id: passage_text(document) for document in dataset.documents}
     pairs = [(query, document) for query, found in candidates.items() for document in found]
     with progress_bar(f"Scoring {name}", len(pairs), show_progress) as advance:
-        scores, computed = cache.score(
-            lm,
-            [(dataset.queries[query], texts[document]) for query, document in pairs],
-            lm.template("forward" if name == "forward" else None),
-            max_passage_tokens,
-            advance,
+        scores, computed = compute(
+            pairs=[(dataset.queries[query], texts[document]) for query, document in pairs],
+            progress=advance,
         )
     by_query: Scores = {query: {} for query in candidates}
     for (query, document), score in zip(pairs, scores, strict=True):
@@ -224,9 +265,10 @@ def _cut(name: str, likelihoods: Scores) -> list[str]:
 def _reranked(likelihoods: Mapping[str, Scores], candidates: Run, weight: float) -> dict[str, Run]:
     """Runs of the scored candidates, from what was scored."""
     runs: dict[str, Run] = {}
-    if reverse := likelihoods.get("reverse"):
-        runs["reverse"] = {q: {d: s.sum for d, s in found.items()} for q, found in reverse.items()}
-        runs["default"] = with_first_stage(runs["reverse"], candidates, weight)
+    for name, mixed in (("reverse", "default"), ("cross-encoder", "cross-encoder mixed")):
+        if scores := likelihoods.get(name):
+            runs[name] = {q: {d: s.sum for d, s in found.items()} for q, found in scores.items()}
+            runs[mixed] = with_first_stage(runs[name], candidates, weight)
     if forward := likelihoods.get("forward"):
         runs["forward"] = {q: {d: s.mean for d, s in found.items()} for q, found in forward.items()}
         runs["forward_sum"] = {
@@ -257,7 +299,7 @@ def _above(reranked: dict[str, float], candidates: dict[str, float]) -> dict[str
 
 def _shown(runs: Mapping[str, Run], systems: Sequence[str]) -> dict[str, Run]:
     """The runs of the systems asked for, and those they are compared with, in one order."""
-    shown = {*systems, "fusion", *(["forward_sum"] if "forward" in systems else [])}
+    shown = {*systems, "fusion", *(_BESIDE[name] for name in systems if name in _BESIDE)}
     return {name: runs[name] for name in _ROWS if name in runs and name in shown}
 
 

@@ -18,7 +18,7 @@ from ..runs import Run, ranked
 from ..seconds import timed
 
 EMBEDDER = "minilm"
-FIRST_STAGES = {"bm25": "BM25", "dense": EMBEDDER}
+BOTH = ("bm25", "dense")
 
 
 def best(run: Mapping[str, float], number: int) -> dict[str, float]:
@@ -68,6 +68,7 @@ def search(
     stages: Sequence[str],
     own: Collection[str],
     top_k: int,
+    embedder: str,
     cache_folder: Path,
     seconds: dict[str, float],
     show_progress: bool,
@@ -75,11 +76,13 @@ def search(
     """Runs of the first stages named, and of their fusion where both are.
 
     :param own: ids of queries whose own text stands in the corpus under their id; it is left out.
+    :param embedder: of the dense stage.
     :param seconds: what each step took is added.
     """
     with timed(seconds, "index"):
-        embedder = EMBEDDER if "dense" in stages else None
-        index = _open_index(dataset, embedder, cache_folder, show_progress)
+        index = _open_index(
+            dataset, embedder if "dense" in stages else None, cache_folder, show_progress
+        )
     found: dict[str, dict[str, list[Document]]] = {}
     for name in stages:
         find = index.search_bm25 if name == "bm25" else index.search_dense

@@ -24,6 +24,8 @@ _MEANINGS = {
     "fusion": "the first stage: reciprocal ranks of BM25 and dense, or the run that was given",
     "forward_sum": "log P(passage | query)",
     "forward": "the same for each token of the passage",
+    "cross-encoder": "a model that reads query and passage together",
+    "cross-encoder mixed": "the same mixed with the first stage's score, as in default",
     "reverse": "log P(query | passage)",
     "default": "reverse mixed with the first stage's score, as the ranker ships it",
 }
@@ -42,7 +44,12 @@ def write_retrieval_report(path: Path, evaluation: RetrievalEvaluation) -> None:
         f"Retrieval on {result.data}",
         _lead(evaluation),
         _MEANINGS,
-        [("default", BASELINE), ("reverse", BASELINE), ("reverse", "forward")],
+        [
+            ("default", BASELINE),
+            ("reverse", BASELINE),
+            ("reverse", "forward"),
+            ("default", "cross-encoder"),
+        ],
         _queries(evaluation, system) if system else "",
     )
 

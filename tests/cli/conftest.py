@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from haystack import Document
 
+from trlm_retrieval.cli import _checks
 from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.passage_index import PassageIndex
 from trlm_retrieval.passage_index import index as index_module
@@ -39,10 +40,11 @@ Run = Callable[..., Outcome]
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word_embedder: Any) -> None:
     monkeypatch.setattr(index_module, "shared_embedder", lambda name: word_embedder)
+    monkeypatch.setattr(_checks, "embedder_source", lambda name: name)
     monkeypatch.delenv("TRLM_INDEX", raising=False)
     monkeypatch.delenv("TRLM_DEBUG", raising=False)
     monkeypatch.setenv("TRLM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.chdir(tmp_path)
 

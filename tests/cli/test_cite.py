@@ -58,7 +58,7 @@ def test_reads_standard_input(run: Run, cite: Run, tiny_lm_folder: Path, monkeyp
     assert len(json.loads(run(*arguments).out)["sentences"]) == 2
 
 
-def test_bad_input(run: Run, cite: Run, tmp_path: Path) -> None:
+def test_bad_input(run: Run, cite: Run, tiny_lm_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text(" \n")
     (tmp_path / "bytes.txt").write_bytes(b"ab\xff\0")
     (tmp_path / "image.png").write_bytes(b"x")
@@ -68,10 +68,10 @@ def test_bad_input(run: Run, cite: Run, tmp_path: Path) -> None:
         (["-a", "none.txt", "-s", "a.txt"], "none.txt does not exist"),
         (["-a", "answer.txt", "-s", "none"], "no such file or folder: none"),
         (["-a", "answer.txt", "-s", "image.png"], "no text to cite in image.png"),
-        (["-a", "answer.txt", "-s", "a.txt", "--search", "magic"], "search must be one of"),
+        (["-a", "answer.txt", "-s", "a.txt", "--search", "magic"], "'magic' is not one of"),
         (["-a", "answer.txt"], "Missing option '--sources'"),
     ]:
-        outcome = run("cite", *arguments)
+        outcome = run("cite", *arguments, "--model", tiny_lm_folder)
         assert outcome.code == 2 and message in outcome.err, outcome.err
 
 

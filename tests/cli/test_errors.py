@@ -155,7 +155,7 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_a_reader_that_goes_away_is_no_failure() -> None:
     program = "from trlm_retrieval.cli import main, _terminal, search; import sys\n"
-    program += "search.working = lambda what: _terminal.out.print('x\\n' * 200_000)\nmain()"
+    program += "search.check_index = lambda *_: _terminal.out.print('x\\n' * 200_000)\nmain()"
     with subprocess.Popen(
         [sys.executable, "-c", program, "search", "q"],
         stdout=subprocess.PIPE,

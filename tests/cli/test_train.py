@@ -21,7 +21,7 @@ SMALL = [
 ]
 
 
-PRETRAIN = ["pretrain", "--shards", "none", "--preset", "tiny", "-o", "x"]
+PRETRAIN = ["pretrain", "--shards", "empty", "--preset", "tiny", "-o", "x"]
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_from_pairs_to_an_encoder_decoder(run, save_tiny_bert, tmp_path):
         (["--pairs", "p.jsonl", "--order", "fo"], "--order: only --groups makes use of it"),
         (["--groups", "g.jsonl", "--lora", "2"], "--lora: only --pairs makes use of it"),
         (["--groups", "g.jsonl", "--teacher-weight", "2"], "--teacher-weight: only --labels"),
-        (["--groups", "none.jsonl", "--steps", "1"], "none.jsonl does not exist"),
+        (["--groups", "none.jsonl", "--steps", "1"], "no such file or folder: none.jsonl"),
     ],
 )
 def test_options_that_do_nothing_are_refused(run, tmp_path, monkeypatch, arguments, message):
@@ -135,20 +135,21 @@ def test_help_without_a_command(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["pretrain", "--shards", "none", "--steps", "1", "-o", "x"], "a size: tiny"),
+        (["pretrain", "--shards", "empty", "--steps", "1", "-o", "x"], "a size: tiny"),
         (
-            ["pretrain", "--shards", "none", "--preset", "tiny", "--steps", "1", "-o", "x"],
+            ["pretrain", "--shards", "empty", "--preset", "tiny", "--steps", "1", "-o", "x"],
             "tokenizer",
         ),
-        (["pretrain", "--shards", "none", "--preset", "tiny", "-o", "x"], "steps or of minutes"),
+        (["pretrain", "--shards", "empty", "--preset", "tiny", "-o", "x"], "steps or of minutes"),
         (["check", "x"], "--pairs or --data"),
-        (["export", "none", "--name", "x", "-o", "y"], "no finished run"),
-        (["tokenizer", "none.jsonl", "-o", "x"], "does not exist"),
+        (["export", "empty", "--name", "x", "-o", "y"], "no finished run"),
+        (["tokenizer", "none.jsonl", "-o", "x"], "no such file"),
         (["finetune", "none", "--pairs", "none.jsonl", "--steps", "1", "-o", "x"], "none.jsonl"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(run, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
     outcome = run("train", *arguments)
     assert outcome.code == 2 and message in outcome.err
     assert outcome.err.count("\n") == 1

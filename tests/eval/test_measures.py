@@ -80,7 +80,8 @@ def test_runs_survive_a_round_trip(tmp_path):
     [
         ("q Q0 d 1 0.5\n", "line 1"),
         ("q Q0 d 1 0.5 t\nq Q0 e 2 high t\n", "line 2"),
-        ("q Q0 d 1 0.5 t\nq Q0 d 2 0.4 t\n", "'d' stands twice"),
+        ("q Q0 d 1 0.5 t\nq Q0 d 2 0.4 t\n", "line 2: .* document 'd' already in line 1"),
+        ("q Q0 d 1 9 t\n\nr Q0 d 1 9 t\nq Q0 d 1 9 t\n", "line 4: .* already in line 1"),
         ("q Q0 d 1 0.5 t\nq Q0 e 2 nan t\n", "line 2"),
         ("q Q0 d 1 inf t\n", "line 1"),
         ("q Q0 d 1 0.5 t\nq Q0 caf\xe9 2 0.4 t\n", r"bad\.trec, line 2"),

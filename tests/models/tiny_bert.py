@@ -1,5 +1,6 @@
 """Tiny random BERT models, exported to ONNX and quantised on the spot."""
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,32 @@ def export_int8(model: Any, folder: Path, per_channel: bool = False, signed: boo
     )
     word_tokenizer().save_pretrained(folder)
     return folder / "model.onnx"
+
+
+def embedder_folder(folder: Path, mode: str) -> Path:
+    """A folder as sentence-transformers writes it."""
+    tiny_bert(classifier=False).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    write(
+        folder / "modules.json",
+        [
+            {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for n, (path, kind) in enumerate(kinds)
+        ],
+    )
+    write(
+        folder / "sentence_bert_config.json",
+        {"max_seq_length": 16, "model_args": {"add_pooling_layer": False}},
+    )
+    modes = {"mean": "pooling_mode_mean_tokens", "first": "pooling_mode_cls_token"}
+    write(
+        folder / "1_Pooling" / "config.json",
+        {"word_embedding_dimension": 16, **{name: key == mode for key, name in modes.items()}},
+    )
+    return folder
+
+
+def write(file: Path, value: object) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(value), encoding="utf-8")

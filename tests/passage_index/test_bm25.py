@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from haystack import Document
 
 from tests.passage_index.examples import many
 from trlm_retrieval.passage_index import PassageIndex
@@ -82,3 +83,25 @@ def test_bm25s_takes_over_beyond_the_stated_size(tmp_path: Path) -> None:
     found = large.search_bm25("alpha", top_k=5)
     assert len(found) == 5
     assert all("alpha" in (document.content or "") for document in found)
+
+
+@pytest.mark.parametrize("texts", [["...", "!!!"], ["😀", "—"], ["\u200b.", "?"]])
+@pytest.mark.parametrize("number", [2, RANK_BM25_MAX_DOCUMENTS + 1])
+def test_passages_that_all_are_without_a_word_are_indexed_and_not_found(
+    tmp_path: Path, texts: list[str], number: int
+) -> None:
+    documents = [Document(id=str(n), content=texts[n % 2]) for n in range(number)]
+    index = PassageIndex.build(tmp_path, documents, embedder=None)
+    assert index.search_bm25("what stands here?") == index.search_bm25("...") == []
+    index.add([Document(id="one", content="Here stands a word.")])
+    assert [found.id for found in index.search_bm25("what stands here?")] == ["one"]
+
+
+@pytest.mark.parametrize("kind", [RankBM25, MatrixBM25])
+@pytest.mark.parametrize("there", [1, 2, 3, 4])
+def test_a_word_in_half_of_the_documents_and_more_still_counts(
+    kind: type[RankBM25] | type[MatrixBM25], there: int
+) -> None:
+    documents = [["windy", "athens"]] * there + [["hello", "man"]] * (4 - there)
+    scores = kind.build(documents).scores(["windy"])
+    assert (scores[:there] > 0).all() and (scores[there:] == 0).all()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertForSequenceClassification, BertModel
+from transformers import BertModel
 
 from trlm_retrieval.training.corpus import PairFile, Section
 from trlm_retrieval.training.demo import DemoResult, train_demo
@@ -100,17 +100,6 @@ def tiny_encoder(
     """The folder of a random encoder."""
     texts = [section.text for section in easy_sections]
     return save_tiny_bert(BertModel, tmp_path_factory.mktemp("encoder"), texts)
-
-
-@pytest.fixture(scope="session")
-def tiny_cross_encoder(
-    easy_sections: list[Section],
-    save_tiny_bert: Callable[..., Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The folder of a random cross-encoder."""
-    texts, folder = [section.text for section in easy_sections], tmp_path_factory.mktemp("cross")
-    return save_tiny_bert(BertForSequenceClassification, folder, texts, num_labels=1)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from trlm_retrieval.training.group_batches import GroupBatches, Reading
 from trlm_retrieval.training.group_finetuning import begin, divergence, finetune_groups
 from trlm_retrieval.training.groups import Group, make_groups, read_groups, write_groups
 from trlm_retrieval.training.run import RunError
-from trlm_retrieval.training.teacher import Teacher, label_groups, read_labels
+from trlm_retrieval.training.teacher import label_groups, read_labels
 
 
 @pytest.fixture(scope="session")
@@ -237,12 +237,3 @@ def test_labels_of_other_groups_are_refused(train, learned, tmp_path):
         train("run", steps=1, labels=labels)
     with pytest.raises(DataError, match="another file of groups"):
         label_groups(learned, CountingTeacher(), labels)
-
-
-def test_a_teacher_is_a_cross_encoder(tiny_encoder, tiny_cross_encoder):
-    pairs = [("small red tree", "a small red tree"), ("large lamp", "the window")]
-    together = Teacher.from_pretrained(tiny_cross_encoder).scores(pairs)
-    alone = [Teacher.from_pretrained(tiny_cross_encoder).scores([pair])[0] for pair in pairs]
-    assert together == pytest.approx(alone, abs=1e-5) and together[0] != together[1]
-    with pytest.raises(ModelError, match="no cross-encoder: it has no weights for classifier"):
-        Teacher.from_pretrained(tiny_encoder)

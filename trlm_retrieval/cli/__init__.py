@@ -25,16 +25,8 @@ from trlm_retrieval.cli import (
     serve,
     train,
 )
+from trlm_retrieval.cli._checks import EXTRA_OF
 from trlm_retrieval.errors import TRLMError, causes
-
-# The extra that brings a module, for those that are imported only where they are needed.
-_EXTRA_OF = {
-    **dict.fromkeys(("datasets", "ir_measures", "matplotlib", "psutil", "sklearn"), "eval"),
-    **dict.fromkeys(("hayhooks", "fastapi", "prometheus_client", "uvicorn"), "serve"),
-    "peft": "train",
-    "pyarrow": "score",
-    "ray": "ray",
-}
 
 UNEXPECTED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -117,7 +109,7 @@ def _report(error: Exception) -> int:
             return cause.exit_code
         if isinstance(cause, ModuleNotFoundError):
             module = (cause.name or "").partition(".")[0]
-            if extra := _EXTRA_OF.get(module):
+            if extra := EXTRA_OF.get(module):
                 print(
                     f"error: {module} is not installed: pip install 'trlm-retrieval[{extra}]'",
                     file=sys.stderr,

@@ -2,11 +2,16 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from trlm_retrieval.cli._terminal import count, err
+from trlm_retrieval.models.source import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from trlm_retrieval.lm.states import StateFormat
+
 
 StatesPrecisionOption = Annotated[
     Literal["float32", "bfloat16", "float16", "int8"] | None,
@@ -14,14 +19,32 @@ StatesPrecisionOption = Annotated[
 ]
 
 
-def check_states_options(states: bool, precision: str | None) -> None:
+StatesPoolOption = Annotated[
+    Literal["1", "2", "4"] | None,
+    typer.Option(
+        help="With an encoder-decoder: so many neighbouring tokens share one state, which makes "
+        "states smaller by as much. [default: 1]",
+        show_default=False,
+    ),
+]
+
+
+def check_states_options(states: bool, precision: str | None, pool: str | None) -> None:
     """See that the options go together.
 
     :param states: whether states are asked for.
     :raises typer.BadParameter: if they do not.
     """
-    if not states and precision:
-        raise typer.BadParameter("only --states needs it", param_hint="--states-precision")
+    for option, value in (("--states-precision", precision), ("--states-pool", pool)):
+        if value and not states:
+            raise typer.BadParameter("only --states needs it", param_hint=option)
+
+
+def states_format(precision: str | None, pool: str | None) -> "StateFormat":
+    """How states are kept."""
+    from trlm_retrieval.lm.states import StateFormat
+
+    return StateFormat(precision, int(pool or 1))
 
 
 def drop_states(index: Path) -> None:
@@ -32,16 +55,17 @@ def drop_states(index: Path) -> None:
         err.print("the states of the earlier passages are removed; --states makes new ones")
 
 
-def keep_states(index: Path, model: str | None, precision: str | None) -> dict[str, Any]:
+def keep_states(index: Path, model: str | None, form: "StateFormat") -> dict[str, Any]:
     """Compute the states of all passages for a model; the size is shown first.
 
     :param model: None takes the model of `trlm search`.
-    :param precision: see :class:`~trlm_retrieval.lm.states.StateFormat`.
+    :param form: how they are kept.
     :returns: what was written: ``states``, ``tokens``, ``bytes``, ``bytes_per_token``, ``seconds``.
     :raises PassageIndexError: if there is no index.
     :raises StatesError: if the disk has no room.
+    :raises ValueError: if the model's states cannot be kept in this format.
     """
-    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
     from trlm_retrieval.lm import TimeReversedLM
     from trlm_retrieval.lm.state_writing import write_states
     from trlm_retrieval.passage_index import PassageIndex
@@ -50,9 +74,7 @@ def keep_states(index: Path, model: str | None, precision: str | None) -> dict[s
 
     opened = PassageIndex.open(index)
     lm = TimeReversedLM.from_pretrained(model or DEFAULT_MODEL)
-    plan = plan_index_states(
-        opened, lm, max_passage_tokens=DEFAULT_MAX_PASSAGE_TOKENS, precision=precision
-    )
+    plan = plan_index_states(opened, lm, max_passage_tokens=DEFAULT_MAX_PASSAGE_TOKENS, form=form)
     err.print(
         f"states of {count(len(plan.contexts), 'passage')}, {count(plan.tokens, 'token')}: "
         f"{plan.bytes / 1e9:.2f} GB on disk, {count(round(plan.bytes_per_token), 'byte')} a token"

@@ -1,11 +1,12 @@
 """What all commands share: where output goes, and the options that mean the same everywhere."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -36,6 +37,29 @@ ModelOption = Annotated[
         "hub id. By default the pipeline's own.",
         metavar="NAME",
         show_default=False,
+    ),
+]
+DtypeOption = Annotated[
+    Literal["float32", "bfloat16", "float16", "int8"] | None,
+    typer.Option(
+        "--dtype", help="The model's precision; by default what suits.", show_default=False
+    ),
+]
+
+
+def _device(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"cpu|(cuda|mps|xpu)(:\d+)?", value):
+        raise typer.BadParameter(f"{value!r} is none: give cpu, cuda, cuda:1 or mps")
+    return value
+
+
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="Where the model runs: cpu, cuda, cuda:1, mps; by default the fastest that is here.",
+        show_default=False,
+        callback=_device,
     ),
 ]
 TopKOption = Annotated[int, typer.Option("--top-k", "-k", min=1, help="Passages to show.")]

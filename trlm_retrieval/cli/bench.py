@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from trlm_retrieval.cli._checks import check_data, check_extras, check_model
 from trlm_retrieval.cli._terminal import err, out, working
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ def bench(
 
     * `trlm bench --dtype bfloat16 --passages 100 --queries 16`
     """
+    cases = [(n, 1) for n in _numbers(passages, "--passages")]
+    cases += [(100, n) for n in _numbers(queries, "--queries")]
+    check_extras("psutil", *(["matplotlib"] if plot_file else []))
+    check_data(data)
+    check_model(model)
     with working("Loading"):
         import random
 
@@ -73,8 +79,6 @@ def bench(
     def say(what: str) -> None:
         err.print(what, style="dim")
 
-    cases = [(n, 1) for n in _numbers(passages, "--passages")]
-    cases += [(100, n) for n in _numbers(queries, "--queries")]
     if quick:
         cases, rounds = [(100, 1)], _QUICK_ROUNDS
     for number, of_queries in dict.fromkeys((min(n, len(texts)), q) for n, q in cases):

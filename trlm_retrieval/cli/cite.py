@@ -1,12 +1,13 @@
 """``trlm cite``: an answer with numbered citations, and what the sources say in support."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from trlm_retrieval.cli._checks import check_model, check_paths
 from trlm_retrieval.cli._terminal import (
     NOTHING_FOUND,
     JsonOption,
@@ -68,10 +69,9 @@ def cite(
         ),
     ] = None,
     search: Annotated[
-        str | None,
+        Literal["linear", "binary", "exclusion"] | None,
         typer.Option(
-            help="How the supporting sentence is found: linear, binary (fewest model calls) or "
-            "exclusion.",
+            help="How the supporting sentence is found; binary needs the fewest model calls.",
             show_default=False,
         ),
     ] = None,
@@ -98,6 +98,8 @@ def cite(
     text = read_text(answer)
     if not text.strip():
         raise typer.BadParameter("the answer is empty", param_hint="--answer")
+    check_paths([*sources, *(more or [])])
+    check_model(model)
     with working("Loading"):
         from trlm_retrieval.components import TRLMCitationAttributor
         from trlm_retrieval.errors import DataError

@@ -19,9 +19,9 @@ from trlm_retrieval.cli._terminal import (
     print_json,
     working,
 )
-from trlm_retrieval.cli.index import DEFAULT_EMBEDDER
 from trlm_retrieval.cli.search import as_data, moved, timing
 from trlm_retrieval.errors import PassageIndexError
+from trlm_retrieval.models.source import DEFAULT_EMBEDDER
 
 if TYPE_CHECKING:
     from haystack import Document

@@ -7,7 +7,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from trlm_retrieval.cli._terminal import err, out, working
+from trlm_retrieval.cli._checks import (
+    check_base,
+    check_data,
+    check_embedder,
+    check_extras,
+    check_model,
+    check_paths,
+)
+from trlm_retrieval.cli._terminal import DtypeOption, err, out, working
 
 if TYPE_CHECKING:
     from trlm_retrieval.eval.judgements import Contradictions
@@ -24,10 +32,6 @@ DataOption = Annotated[
 ]
 ModelOption = Annotated[
     str, typer.Option("--model", help="Name, folder, .gguf file or hub id of the model.")
-]
-DtypeOption = Annotated[
-    str | None,
-    typer.Option("--dtype", help="float32, bfloat16, float16 or int8; by default what suits."),
 ]
 JsonFileOption = Annotated[
     Path | None, typer.Option("--json", help="Write the result to this file.", dir_okay=False)
@@ -78,8 +82,15 @@ def retrieval(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
     systems: Annotated[
-        str, typer.Option(help="Comma-separated systems.")
+        str, typer.Option(help="Comma-separated systems; `cross-encoder` is one more.")
     ] = "bm25,dense,fusion,forward,reverse,default",
+    cross_encoder: Annotated[
+        str,
+        typer.Option(help="Cross-encoder for the system of that name: a name, folder or hub id."),
+    ] = "ms-marco-minilm-l12",
+    embedder: Annotated[
+        str, typer.Option(help="Sentence embedder of the dense first stage.")
+    ] = "minilm",
     dtype: DtypeOption = None,
     max_passage_tokens: Annotated[
         int, typer.Option(min=1, help="Longer passages are cut, and the cut is counted.")
@@ -107,38 +118,51 @@ def retrieval(
 ) -> None:
     """Evaluate BM25, dense, fusion, and reranking by P(passage | query) and P(query | passage).
 
-    A killed evaluation continues where it was: scores are kept in the cache folder.
+    With `cross-encoder` among the systems, also reranking by a cross-encoder. A killed evaluation
+    continues where it was: scores are kept in the cache folder.
 
     Examples:
 
     * `trlm eval retrieval --data demo --report demo.html`
 
     * `trlm eval retrieval --data BeIR/scifact --queries 50 --json out.json`
+
+    * `trlm eval retrieval --data demo --systems fusion,default,cross-encoder`
     """
+    check_data(data)
+    names = _names(systems) or []
+    _check(model if {"forward", "reverse", "default"} & set(names) else None)
+    check_embedder(embedder)
+    if "cross-encoder" in names:
+        check_base(cross_encoder)
+    check_paths([first_stage_run] if first_stage_run else [])
     with working("Loading"):
         from trlm_retrieval.eval.dataset import load_dataset
         from trlm_retrieval.eval.retrieval.evaluation import (
-            RERANKED,
+            NEED_MODEL,
             evaluate_retrieval,
             sample_queries,
         )
         from trlm_retrieval.eval.runs import check_ids, read_run, write_run
         from trlm_retrieval.lm import TimeReversedLM
+        from trlm_retrieval.models.cross_encoder import CrossEncoder
 
-        names = _names(systems) or []
         dataset = sample_queries(
             load_dataset(data, split, judgements=cast("Contradictions", judgements)), queries, seed
         )
         if run_dir is not None:
             check_ids([*dataset.queries, *(document.id for document in dataset.documents)])
         run = read_run(first_stage_run) if first_stage_run else None
-        needs_model = not set(RERANKED).isdisjoint(names)
+        needs_model = not set(NEED_MODEL).isdisjoint(names)
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype) if needs_model else None
+        peer = CrossEncoder.from_pretrained(cross_encoder) if "cross-encoder" in names else None
     evaluation = evaluate_retrieval(
         dataset,
         lm,
         model if needs_model else "no model",
         names,
+        cross_encoder=peer,
+        embedder=embedder,
         top_k=top_k,
         rerank=rerank,
         max_passage_tokens=max_passage_tokens,
@@ -153,6 +177,7 @@ def retrieval(
         "judgements": judgements,
         "seed": seed if queries else None,
         "dtype": dtype,
+        "cross_encoder": cross_encoder if peer else None,
     }
     if run_dir is not None:
         for name, found in evaluation.runs.items():
@@ -189,6 +214,8 @@ def citation(
 
     Example: `trlm eval citation --data expertqa.jsonl --json out.json`
     """
+    check_paths([data])
+    _check(model)
     with working("Loading"):
         from trlm_retrieval.eval.citation.evaluation import evaluate_citation
         from trlm_retrieval.eval.citation.report import write_citation_report
@@ -233,6 +260,8 @@ def best_of_n(
 
     Example: `trlm eval best-of-n --data alpacaeval.jsonl.xz --json out.json`
     """
+    check_paths([data])
+    _check(model)
     with working("Loading"):
         from trlm_retrieval.eval.best_of_n.evaluation import evaluate_best_of_n
         from trlm_retrieval.eval.best_of_n.report import write_best_of_n_report
@@ -306,6 +335,8 @@ def safety(
     """
     if min_unsafe is not None and min_unsafe > number:
         raise typer.BadParameter("cannot be more than --number", param_hint="--min-unsafe")
+    _check(model)
+    check_paths(path for path in (data, answers, head) if path)
     with working("Loading"):
         from trlm_retrieval.components.question_filter import QuestionFilter
         from trlm_retrieval.eval.safety.data import find_answers
@@ -343,13 +374,21 @@ def compare(
 
     Example: `trlm eval compare zero-shot.json fine-tuned.json --system default`
     """
+    if len(files) < 2:
+        raise typer.BadParameter("give two files or more to compare")
+    check_paths(files)
     with working("Loading"):
         from trlm_retrieval.eval.compare import compare_results
 
-        if len(files) < 2:
-            raise typer.BadParameter("give two files or more to compare")
         result = compare_results(files, system)
     finish(result, json_file)
+
+
+def _check(model: str | None) -> None:
+    """What all evaluations need: the extra, and a model if any is used."""
+    check_extras("ir_measures")
+    if model is not None:
+        check_model(model)
 
 
 def finish(result: "Result", json_file: Path | None, measures_down: bool = False) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from trlm_retrieval.cli._checks import check_index
 from trlm_retrieval.cli._terminal import (
     DEFAULT_CANDIDATES,
     DEFAULT_INDEX,
@@ -48,6 +49,7 @@ def explain(
     """
     if not output.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
+    check_index(index, model)
     with working("Loading"):
         from trlm_retrieval.cli._ranking import Searcher
         from trlm_retrieval.cli.search import as_data

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from trlm_retrieval.cli._checks import check_embedder, check_index, check_model, check_paths
 from trlm_retrieval.cli._states import (
+    StatesPoolOption,
     StatesPrecisionOption,
     check_states_options,
     drop_states,
     keep_states,
+    states_format,
 )
 from trlm_retrieval.cli._terminal import (
     DEFAULT_INDEX,
@@ -27,6 +30,7 @@ from trlm_retrieval.cli._terminal import (
     working,
 )
 from trlm_retrieval.errors import DataError
+from trlm_retrieval.models.source import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from haystack import Document
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
     from trlm_retrieval.passage_index import PassageIndex
     from trlm_retrieval.passage_index.reading import Skipped
 
-DEFAULT_EMBEDDER = "minilm"
 _NAMED = 3  # files of one reason that are named
 
 
@@ -102,6 +105,7 @@ def index(
     ] = 0,
     model: ModelOption = None,
     states_precision: StatesPrecisionOption = None,
+    states_pool: StatesPoolOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Index files, folders, a BEIR collection or the demo for `trlm search`.
@@ -122,15 +126,20 @@ def index(
 
     * `trlm index --states --states-precision int8`
 
+    * `trlm index --states --model trlm-small --states-pool 2`
+
     * `trlm index notes/ --expand 5`
     """
-    check_states_options(states, states_precision)
+    check_states_options(states, states_precision, states_pool)
     if not (states or expand) and model:
         raise typer.BadParameter("only --states and --expand need it", param_hint="--model")
     if expand and not paths and not demo:
         raise typer.BadParameter("give the files and folders to index", param_hint="--expand")
+    if states or expand:
+        check_model(model)
     if states and not paths and not demo:
-        alone = keep_states(index, model, states_precision)
+        check_index(index, ranked=False)
+        alone = keep_states(index, model, states_format(states_precision, states_pool))
         if as_json:
             print_json({"index": str(index), "states": alone})
         else:
@@ -146,6 +155,11 @@ def index(
             "--faiss out with --append",
             param_hint="--append",
         )
+    check_paths(paths or [])
+    if append:
+        check_index(index, ranked=False)
+    else:
+        check_embedder(embedder or DEFAULT_EMBEDDER)
     started = time.perf_counter()
     with working("Starting"):
         from trlm_retrieval.passage_index.documents import PREDICTED_QUERIES
@@ -171,7 +185,9 @@ def index(
     else:
         built, replaced = _build(index, passages, embedder, faiss), 0
         drop_states(index)
-    kept = keep_states(index, model, states_precision) if states else None
+    kept = None
+    if states:
+        kept = keep_states(index, model, states_format(states_precision, states_pool))
     facts = {
         "index": str(index),
         "documents": reading.documents,
@@ -209,7 +225,7 @@ def _build(
 
 def _expand(passages: Sequence["Document"], number: int, model: str | None) -> list["Document"]:
     """Copies of the passages with predicted queries in their meta; says how many were cut."""
-    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+    from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
     from trlm_retrieval.lm import TimeReversedLM
     from trlm_retrieval.passage_index.expansion import expand
     from trlm_retrieval.progress import progress_bar

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from trlm_retrieval.cli._checks import check_model
 from trlm_retrieval.cli._terminal import JsonOption, count, err, out, print_json, read_text, working
 
 app = typer.Typer(
@@ -62,6 +63,7 @@ def infer(
     )
     if candidates and not prompts:
         raise typer.BadParameter(f"{candidates} holds no prompt", param_hint="--candidates")
+    check_model(model)
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.lm.generation import Sampling
@@ -125,6 +127,7 @@ def tokens(
     * `trlm prompt tokens --text passage.txt --json`
     """
     content = read_text(text) if text else None
+    check_model(model)
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.lm.undertrained import MANY, keep_tokens, model_key, share_of
@@ -178,6 +181,7 @@ def brute_force(
     """
     if not text:
         raise typer.BadParameter("the text is empty", param_hint="TEXT")
+    check_model(model)
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.progress import progress_bar
@@ -239,6 +243,7 @@ def search(
     if passage and not content.strip():
         raise typer.BadParameter(f"{passage} is empty", param_hint="--passage")
     given = _pairs(pairs)[:most] if pairs else []
+    check_model(model)
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.progress import progress_bar

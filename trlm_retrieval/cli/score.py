@@ -3,12 +3,28 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from trlm_retrieval.cli._states import StatesPrecisionOption, check_states_options
-from trlm_retrieval.cli._terminal import JsonOption, ModelOption, count, out, print_json, working
+from trlm_retrieval.cli._checks import check_extras, check_model, check_paths
+from trlm_retrieval.cli._states import (
+    StatesPoolOption,
+    StatesPrecisionOption,
+    check_states_options,
+    states_format,
+)
+from trlm_retrieval.cli._terminal import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    count,
+    out,
+    print_json,
+    working,
+)
+from trlm_retrieval.models.source import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from trlm_retrieval.offline import Summary
@@ -49,10 +65,8 @@ def score(
     ] = None,
     model: ModelOption = None,
     direction: Annotated[
-        str | None,
-        typer.Option(
-            help="ba, fo or forward; by default what suits the model.", show_default=False
-        ),
+        Literal["ba", "fo", "forward"] | None,
+        typer.Option(help="By default what suits the model.", show_default=False),
     ] = None,
     max_passage_tokens: Annotated[
         int, typer.Option(min=1, help="Longer passages are cut, and the cut is counted.")
@@ -68,22 +82,15 @@ def score(
         ),
     ] = False,
     states_precision: StatesPrecisionOption = None,
+    states_pool: StatesPoolOption = None,
     shard_rows: Annotated[
         int,
         typer.Option(
             min=1, help="Rows in a part: what a killed worker loses. A few minutes' work is right."
         ),
     ] = 1000,
-    device: Annotated[
-        str | None, typer.Option(help="Where the model runs, as `cuda`.", show_default=False)
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="float32, bfloat16, float16 or int8; by default what suits the device.",
-            show_default=False,
-        ),
-    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
     on_ray: Annotated[
         bool,
         typer.Option(
@@ -122,17 +129,15 @@ def score(
 
     * `trlm score --input corpus.jsonl --passage title,text --output states --states --ray`
     """
-    check_states_options(states, states_precision)
+    check_states_options(states, states_precision, states_pool)
     if states and (prior or row_id):
         raise typer.BadParameter("states have none: leave it out", param_hint="--prior, --id")
     if not on_ray and (actors or gpus_per_actor is not None or cpus_per_actor != 1):
         raise typer.BadParameter("only --ray has actors", param_hint="--...actor")
+    check_extras("pyarrow", *(["ray"] if on_ray else []))
+    check_paths([source])
+    check_model(model)
     with working("Loading"):
-        import pyarrow  # noqa: F401
-
-        if on_ray:
-            import ray  # noqa: F401
-        from trlm_retrieval.lm.states import StateFormat
         from trlm_retrieval.offline import Job, run
         from trlm_retrieval.offline.rows import Columns
         from trlm_retrieval.offline.run import Here
@@ -142,13 +147,9 @@ def score(
         from trlm_retrieval.offline.ray_actors import RayActors
 
         workers = partial(RayActors, actors=actors, cpus=cpus_per_actor, gpus=gpus_per_actor)
-    if model is None:
-        from trlm_retrieval.components.ranker import DEFAULT_MODEL
-
-        model = DEFAULT_MODEL
     job = Job(
         output=output,
-        model=model,
+        model=model or DEFAULT_MODEL,
         columns=Columns(
             None if states else query,
             tuple(column.strip() for column in passage.split(",") if column.strip()),
@@ -157,7 +158,7 @@ def score(
         direction=direction,
         max_passage_tokens=max_passage_tokens,
         prior=prior,
-        states=StateFormat(states_precision) if states else None,
+        states=states_format(states_precision, states_pool) if states else None,
         device=device,
         dtype=dtype,
     )

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from trlm_retrieval.cli._checks import check_index
 from trlm_retrieval.cli._terminal import (
     DEFAULT_CANDIDATES,
     DEFAULT_INDEX,
@@ -57,6 +58,7 @@ def search(
 
     * `trlm search "what is a slice" --candidates 30 --json`
     """
+    check_index(index, model)
     with working("Loading"):
         from trlm_retrieval.cli._ranking import Searcher
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trlm_retrieval.cli._checks import check_extras, check_index
 from trlm_retrieval.cli._terminal import (
     DEFAULT_CANDIDATES,
     DEFAULT_INDEX,
@@ -69,9 +70,9 @@ def serve(
 
     * `TRLM_API_KEY=secret trlm serve --host 0.0.0.0 --port 8080 --index my-index`
     """
+    check_extras("hayhooks", "prometheus_client", "uvicorn")
+    check_index(index, model)
     with working("Loading"):
-        import hayhooks  # noqa: F401
-        import prometheus_client  # noqa: F401
         import uvicorn
 
         from trlm_retrieval.serving.app import create_app

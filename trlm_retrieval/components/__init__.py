@@ -1,20 +1,26 @@
 """Haystack components: retrievers over a PassageIndex, and what ranks and generates behind them.
 
-Importing this package lets Haystack's ``Pipeline.loads`` create its components from YAML.
+Importing this package lets Haystack's ``Pipeline.loads`` create its components from YAML; each is
+imported when it is first asked for.
 """
+
+from typing import TYPE_CHECKING
 
 from haystack.core.serialization import allow_deserialization_module
 
-from trlm_retrieval.components.answer_ranker import TRLMAnswerRanker
-from trlm_retrieval.components.chat_generator import LocalChatGenerator
-from trlm_retrieval.components.citation_attributor import TRLMCitationAttributor
 from trlm_retrieval.components.former_paths import refuse_former_paths
-from trlm_retrieval.components.index_writer import PassageIndexWriter
-from trlm_retrieval.components.query_generator import TRLMQueryGenerator
-from trlm_retrieval.components.question_filter import QuestionFilter
-from trlm_retrieval.components.ranker import TRLMRanker
-from trlm_retrieval.components.retrievers import BM25Retriever, FAISSRetriever
-from trlm_retrieval.components.safety_filter import TRLMSafetyFilter
+from trlm_retrieval.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from trlm_retrieval.components.answer_ranker import TRLMAnswerRanker
+    from trlm_retrieval.components.chat_generator import LocalChatGenerator
+    from trlm_retrieval.components.citation_attributor import TRLMCitationAttributor
+    from trlm_retrieval.components.index_writer import PassageIndexWriter
+    from trlm_retrieval.components.query_generator import TRLMQueryGenerator
+    from trlm_retrieval.components.question_filter import QuestionFilter
+    from trlm_retrieval.components.ranker import TRLMRanker
+    from trlm_retrieval.components.retrievers import BM25Retriever, FAISSRetriever
+    from trlm_retrieval.components.safety_filter import TRLMSafetyFilter
 
 allow_deserialization_module("trlm_retrieval.components")
 allow_deserialization_module("trlm_retrieval.lm.remote")  # a RemoteLM as a ranker's model
@@ -32,3 +38,19 @@ __all__ = [
     "TRLMRanker",
     "TRLMSafetyFilter",
 ]
+
+__getattr__, __dir__ = on_demand(
+    __name__,
+    {
+        "BM25Retriever": f"{__name__}.retrievers",
+        "FAISSRetriever": f"{__name__}.retrievers",
+        "LocalChatGenerator": f"{__name__}.chat_generator",
+        "PassageIndexWriter": f"{__name__}.index_writer",
+        "QuestionFilter": f"{__name__}.question_filter",
+        "TRLMAnswerRanker": f"{__name__}.answer_ranker",
+        "TRLMCitationAttributor": f"{__name__}.citation_attributor",
+        "TRLMQueryGenerator": f"{__name__}.query_generator",
+        "TRLMRanker": f"{__name__}.ranker",
+        "TRLMSafetyFilter": f"{__name__}.safety_filter",
+    },
+)

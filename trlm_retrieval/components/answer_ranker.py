@@ -9,7 +9,7 @@ from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
-from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL, META_KEY
+from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, META_KEY
 from trlm_retrieval.components.reply_score import (
     FORWARD_WEIGHT,
     generator_log_prob,
@@ -17,6 +17,7 @@ from trlm_retrieval.components.reply_score import (
     reply_template,
 )
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.source import DEFAULT_MODEL
 from trlm_retrieval.text.tokens import count_tokens
 
 

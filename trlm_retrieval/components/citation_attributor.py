@@ -12,8 +12,9 @@ from trlm_retrieval.citation.attribution import Attribution, AttributionSettings
 from trlm_retrieval.citation.search import DEFAULT_SEARCH, SearchName
 from trlm_retrieval.citation.support import UNSUPPORTED_BELOW, ScoredHalf
 from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
-from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL, META_KEY
+from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, META_KEY
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.source import DEFAULT_MODEL
 from trlm_retrieval.passage_index.documents import DEFAULT_META_FIELDS, passage_text
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,10 @@ from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
-from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
 from trlm_retrieval.lm import Template, TimeReversedLM
 from trlm_retrieval.lm.generation import GeneratedQuery, Sampling, generate_queries
+from trlm_retrieval.models.source import DEFAULT_MODEL
 from trlm_retrieval.passage_index.documents import (
     DEFAULT_META_FIELDS,
     PREDICTED_QUERIES,

@@ -15,12 +15,12 @@ from trlm_retrieval.components.fusion import choose_weight, combine
 from trlm_retrieval.lm import Likelihood, PairScorer, TimeReversedLM
 from trlm_retrieval.lm.state_folder import open_states
 from trlm_retrieval.models.loading import check_weight
+from trlm_retrieval.models.source import DEFAULT_MODEL
 from trlm_retrieval.passage_index.documents import DEFAULT_META_FIELDS, passage_text
 
 logger = logging.getLogger(__name__)
 
 META_KEY = "trlm"
-DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_MAX_PASSAGE_TOKENS = 512
 
 

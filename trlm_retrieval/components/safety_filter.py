@@ -13,9 +13,10 @@ from haystack.utils import ComponentDevice, deserialize_callable, serialize_call
 
 from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.question_filter import QuestionFilter
-from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, DEFAULT_MODEL
+from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.generation import Sampling, generate_queries, question_template
+from trlm_retrieval.models.source import DEFAULT_MODEL
 from trlm_retrieval.text.tokens import leading_tokens
 
 logger = logging.getLogger(__name__)

@@ -6,12 +6,17 @@ scored fast), ``scorer`` and ``model``; ``remote`` asks a server instead. ``stat
 ``state_writing`` keep states on disk.
 """
 
-from trlm_retrieval.lm.likelihood import Likelihood
-from trlm_retrieval.lm.model import TimeReversedLM
-from trlm_retrieval.lm.remote import RemoteLM
-from trlm_retrieval.lm.scorer import PairScorer
-from trlm_retrieval.lm.states import PassageStates
-from trlm_retrieval.lm.template import DIRECTIONS, Template
+from typing import TYPE_CHECKING
+
+from trlm_retrieval.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from trlm_retrieval.lm.likelihood import Likelihood
+    from trlm_retrieval.lm.model import TimeReversedLM
+    from trlm_retrieval.lm.remote import RemoteLM
+    from trlm_retrieval.lm.scorer import PairScorer
+    from trlm_retrieval.lm.states import PassageStates
+    from trlm_retrieval.lm.template import DIRECTIONS, Template
 
 __all__ = [
     "DIRECTIONS",
@@ -22,3 +27,16 @@ __all__ = [
     "Template",
     "TimeReversedLM",
 ]
+
+__getattr__, __dir__ = on_demand(
+    __name__,
+    {
+        "DIRECTIONS": f"{__name__}.template",
+        "Likelihood": f"{__name__}.likelihood",
+        "PairScorer": f"{__name__}.scorer",
+        "PassageStates": f"{__name__}.states",
+        "RemoteLM": f"{__name__}.remote",
+        "Template": f"{__name__}.template",
+        "TimeReversedLM": f"{__name__}.model",
+    },
+)

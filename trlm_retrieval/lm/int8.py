@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from trlm_retrieval.models.findings import kept
 from trlm_retrieval.models.rounding import int8_scale
 
 _PROBE_TOKENS = 512
@@ -79,27 +80,25 @@ def quantize_int8(model: Any) -> Any:
 
     Layers that a module names in its ``factors`` stay: it uses their weights by themselves.
     """
-    largest = _largest_inputs(model)
-    for module in list(model.modules()):
+    largest = kept("largest inputs", model, __file__, lambda: _largest_inputs(model))
+    for path, module in list(model.named_modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, torch.nn.Linear) and name not in getattr(module, "factors", ()):
-                setattr(module, name, Int8Linear(child, largest.get(child)))
+                setattr(module, name, Int8Linear(child, largest.get(f"{path}.{name}".lstrip("."))))
     return model
 
 
 @torch.inference_mode()
-def _largest_inputs(model: Any) -> dict[torch.nn.Module, torch.Tensor]:
+def _largest_inputs(model: Any) -> dict[str, torch.Tensor]:
     """For each linear layer the largest absolute input of each channel, over random tokens."""
-    largest: dict[torch.nn.Module, torch.Tensor] = {}
+    largest: dict[str, torch.Tensor] = {}
+    names = {m: name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
 
     def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        largest[module] = inputs[0].reshape(-1, inputs[0].shape[-1]).abs().amax(0).clone()
+        rows = inputs[0].reshape(-1, inputs[0].shape[-1])
+        largest[names[module]] = rows.abs().amax(0).clone()
 
-    hooks = [
-        module.register_forward_pre_hook(note)
-        for module in model.modules()
-        if isinstance(module, torch.nn.Linear)
-    ]
+    hooks = [module.register_forward_pre_hook(note) for module in names]
     config = model.config.get_text_config(decoder=True)
     length = min(_PROBE_TOKENS, getattr(config, "max_position_embeddings", _PROBE_TOKENS))
     random = torch.Generator().manual_seed(0)

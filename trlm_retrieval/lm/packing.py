@@ -26,6 +26,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from trlm_retrieval.lm.likelihood import Progress, target_log_probs
 from trlm_retrieval.lm.network import CausalNetwork
 from trlm_retrieval.lm.states import PassageState, PassageStates, StateFormat, state_key
+from trlm_retrieval.models.findings import kept
 
 _NAME = "trlm_packed"
 _CHUNK = 512  # tail tokens that attend together, unless one tail is longer
@@ -159,6 +160,8 @@ AttentionMaskInterface.register(_NAME, sdpa_mask)
 def enable_packing(network: CausalNetwork) -> bool:
     """Switch a network to packed attention, if a probe gives what padded batches give.
 
+    The verdict is kept in the user's cache, as the probe takes seconds.
+
     Networks whose attention is not Hugging Face's common one, or does not reach over the whole
     context, are left as they were.
     """
@@ -169,8 +172,18 @@ def enable_packing(network: CausalNetwork) -> bool:
         return False
     if not getattr(model, "_supports_attention_backend", False):
         return False
+    found = kept("packing", model, __file__, lambda: {"equal": torch.tensor(_is_equal(network))})
+    equal = bool(found["equal"])
+    if equal:
+        model.set_attn_implementation(_NAME)
+    return equal
+
+
+def _is_equal(network: CausalNetwork) -> bool:
+    """Whether packed attention gives what padded batches give; leaves the network as it was."""
+    model = network.model
     former = model.config._attn_implementation
-    size = min(config.vocab_size, 97)
+    size = min(model.config.get_text_config(decoder=True).vocab_size, 97)
     sequences = [  # two of one context, two more of other lengths
         (tuple(i * 7 % size for i in range(start, start + length)), (asked % size, 5 % size, 2))
         for start, length, asked in ((3, 9, 3), (3, 9, 8), (1, 4, 1), (40, 1, 40))
@@ -183,15 +196,14 @@ def enable_packing(network: CausalNetwork) -> bool:
         model.set_attn_implementation(_NAME)
         equal = all(
             np.allclose(one, other, atol=tolerance, rtol=0.05)
-            for kept in (none, states, states)
+            for memory in (none, states, states)
             for one, other in zip(
-                packed_log_probs(network, sequences, 64, kept), expected, strict=True
+                packed_log_probs(network, sequences, 64, memory), expected, strict=True
             )
         )
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
         pass  # its attention takes or gives something else than ours: not equal
-    if not equal:
-        model.set_attn_implementation(former)
+    model.set_attn_implementation(former)
     return equal
 
 

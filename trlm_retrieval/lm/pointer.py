@@ -213,9 +213,10 @@ class Vocabulary(torch.nn.Module):
         of_class = self.classes(hidden).log_softmax(-1).gather(1, number[:, None]).squeeze(1)
         order = number.argsort()
         needed, counts = number[order].unique_consecutive(return_counts=True)
-        vectors = self.table.view(_CLASSES, self.size, -1)[needed].transpose(1, 2)
+        # Unbound, not indexed: an index's gradient is as large as what it is taken from.
+        vectors = self.table.view(_CLASSES, self.size, -1)[needed].transpose(1, 2).unbind()
         rows = self.members(hidden)[order].split(counts.tolist())
-        logits = torch.cat([row @ vectors[n] for n, row in enumerate(rows)])
+        logits = torch.cat([row @ part for row, part in zip(rows, vectors, strict=True)])
         logits = logits + self.bias.view(_CLASSES, self.size)[number[order]]
         logits = logits.masked_fill(self._unused[number[order]], -torch.inf)
         found = logits.log_softmax(-1).gather(1, place[order][:, None]).squeeze(1)

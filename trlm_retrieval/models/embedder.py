@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,12 +12,14 @@ import numpy.typing as npt
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.models.kinds import check_can_embed, kind_of
-from trlm_retrieval.models.store import REGISTRY, resolve
+from trlm_retrieval.models.source import embedder_source
 from trlm_retrieval.progress import progress_bar
 from trlm_retrieval.text.normalise import normalise
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+    from trlm_retrieval.models.plain_embedder import PlainEmbedder
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,10 @@ class Embedder(Protocol):
 
 class SentenceEmbedder:
     """
-    A sentence-transformers model, loaded on first use.
+    A model that embeds sentences, loaded on first use.
+
+    Those of the common shape, as minilm and bge-small are, are read through transformers; others
+    need the extra `embedders`, which brings sentence-transformers.
 
     ```python
     from trlm_retrieval.models.embedder import SentenceEmbedder
@@ -70,7 +76,7 @@ class SentenceEmbedder:
         self.name = model
         self.device = device
         self.batch_size = batch_size
-        self._model: SentenceTransformer | None = None
+        self._model: SentenceTransformer | PlainEmbedder | None = None
         # Fast tokenizers change their own state while they encode.
         self._lock = threading.Lock()
 
@@ -124,24 +130,29 @@ class SentenceEmbedder:
             )
         return np.concatenate(rows) if rows else np.zeros((0, self.dimension), dtype=np.float32)
 
-    def _load(self) -> "SentenceTransformer":
+    def _load(self) -> "SentenceTransformer | PlainEmbedder":
         if self._model is None:
-            from sentence_transformers import SentenceTransformer
-
-            stored = REGISTRY.get(self.name)
-            if stored is not None:
-                check_can_embed(stored.name, stored.kind)
-            source = str(resolve(self.name))
+            source = embedder_source(self.name)
+            check_can_embed(self.name, kind_of(source))
             try:
-                model = SentenceTransformer(source, device=self.device)
+                self._model = _read(source, self.device)
             except (OSError, ValueError) as error:
                 raise ModelError(
                     f"cannot load the embedder {self.name!r} ({error}): give the folder or hub id "
                     "of a sentence-transformers model, or pull one with `trlm models pull minilm`"
                 ) from error
-            check_can_embed(self.name, kind_of(source))
-            self._model = model
         return self._model
+
+
+def _read(source: str | Path, device: str | None) -> "SentenceTransformer | PlainEmbedder":
+    """The embedder of a folder or hub id, by the lightest way that gives its vectors."""
+    from trlm_retrieval.models.plain_embedder import PlainEmbedder, is_plain
+
+    if isinstance(source, Path) and is_plain(source):
+        return PlainEmbedder(source, device)
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(source), device=device)
 
 
 @lru_cache(maxsize=4)
@@ -150,7 +161,7 @@ def shared_embedder(name: str) -> SentenceEmbedder:
     return SentenceEmbedder(name)
 
 
-def _cut(texts: list[str], model: "SentenceTransformer") -> int:
+def _cut(texts: list[str], model: "SentenceTransformer | PlainEmbedder") -> int:
     """Bound the texts in place to what the model can need; return how many it will not read to
     their end."""
     limit = model.max_seq_length

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers.initialization import no_init_weights
 
 from trlm_retrieval.models.rounding import LEVELS, int8_scale
 
@@ -64,7 +65,8 @@ def read_small(folder: Path, dtype: torch.dtype) -> Any:
         else:
             weights[name] = values.float() if values.is_floating_point() else values
     config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    model = auto_class(config).from_config(config, dtype=torch.float32)
+    with no_init_weights():  # all of them are read: random ones would take most of the time
+        model = auto_class(config).from_config(config, dtype=torch.float32)
     model.tie_weights()
     missing, unknown = model.load_state_dict(weights, strict=False)
     places = {name: tensor.data_ptr() for name, tensor in model.state_dict().items()}

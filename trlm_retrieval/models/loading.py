@@ -23,7 +23,7 @@ from trlm_retrieval.errors import ModelError
 from trlm_retrieval.models.adapter import adapter_base, is_adapter, merge_adapter
 from trlm_retrieval.models.int8_weights import auto_class, is_small, read_small
 from trlm_retrieval.models.kinds import check_is_language_model, kind_of
-from trlm_retrieval.models.store import REGISTRY, resolve
+from trlm_retrieval.models.source import language_model_source
 
 Orders = Literal["forward", "reverse", "both"]
 
@@ -108,22 +108,12 @@ def load_pretrained(
 
     :raises ModelError: if the model is not there, cannot be read, or is not a language model.
     """
-    stored = REGISTRY.get(str(name_or_folder))
-    if stored is not None:
-        check_is_language_model(stored.name, stored.kind)
-    source = resolve(name_or_folder)
+    source = language_model_source(name_or_folder)
     folder: Path | None = None
     if isinstance(source, Path):
         folder = source if source.is_dir() else source.parent
-        if source.is_file() and source.suffix != ".gguf":
-            raise ModelError(f"{source} is neither a model folder nor a .gguf file")
         if source.is_dir() and is_adapter(folder):
             return _load_adapter(folder, order, dtype)
-        if source.is_dir() and not (folder / "config.json").is_file():
-            raise ModelError(
-                f"{folder} holds no config.json, so it is not a model folder; give the folder that "
-                "save_pretrained wrote, a .gguf file, or a name from `trlm models list`"
-            )
     location = str(folder or source)
     try:
         if isinstance(source, Path) and source.is_file():
@@ -149,7 +139,7 @@ def load_pretrained(
         )
         raise ModelError(f"cannot load the model {str(name_or_folder)!r}: {remedy}") from error
     settings = _read_settings(folder)
-    known: Orders = "reverse" if location in REVERSE_HUB_IDS else "forward"
+    known: Orders = "reverse" if str(name_or_folder) in REVERSE_HUB_IDS else "forward"
     return LoadedModel(
         model,
         tokenizer,
@@ -256,9 +246,14 @@ def model_fingerprint(
     digest = hashlib.sha256()
     digest.update(json.dumps([order, start_tokens, str(model.dtype)]).encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode("utf-8", "surrogatepass"))
+    sample_weights(model, digest)
+    return digest.hexdigest()
+
+
+def sample_weights(model: Any, digest: "hashlib._Hash") -> None:
+    """Add a regular sample of each tensor's values to a digest."""
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         flat = tensor.detach().flatten()
         sample = flat[:: max(1, flat.numel() // _SAMPLED)].float().cpu()
         digest.update(sample.numpy().tobytes())
-    return digest.hexdigest()

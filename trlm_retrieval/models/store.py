@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from platformdirs import user_cache_dir
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.files import new_folder, only_writer, recover_folder, sha256, write_json
+from trlm_retrieval.models.hub import locate
 from trlm_retrieval.models.kinds import Kind
-from trlm_retrieval.weights import packaged_folder
+from trlm_retrieval.weights import packaged, packaged_folder
 
 _MANIFEST = "pulled.json"
 
@@ -130,8 +132,8 @@ def resolve(name_or_path: str | Path) -> str | Path:
     """What a loader takes for a name: the folder of a packaged or a pulled model, an existing path,
     or a hub id.
 
-    :raises ModelError: if the name is a known model that is not pulled or is damaged, or looks like
-        a path where nothing is.
+    :raises ModelError: if the name is a known model that is not pulled or is damaged, looks like a
+        path where nothing is, or is no model that a hub gives now.
     """
     name_or_path = str(name_or_path)
     packaged = packaged_folder(name_or_path)
@@ -157,10 +159,16 @@ def resolve(name_or_path: str | Path) -> str | Path:
     if "/" not in name_or_path:
         # Without this, a mistyped name would be looked for on a hub, with minutes of retries.
         raise ModelError(
-            f"unknown model {name_or_path!r}: it is neither pulled (`trlm models list`) nor a "
-            "folder here; a hub id is written owner/name"
+            f"unknown model {name_or_path!r}{_nearest(name_or_path)}: it is neither pulled (`trlm "
+            "models list`) nor a folder here; a hub id is written owner/name"
         )
-    return name_or_path
+    return locate(name_or_path)
+
+
+def _nearest(name: str) -> str:
+    """The known name that one may have meant, ready to follow it in a message; or nothing."""
+    found = get_close_matches(name.lower(), [*packaged(), *REGISTRY], n=1, cutoff=0.5)
+    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def pull(
@@ -180,7 +188,9 @@ def pull(
     """
     model = REGISTRY.get(name)
     if model is None:
-        raise ModelError(f"unknown model {name!r}; `trlm models list` names the known ones")
+        raise ModelError(
+            f"unknown model {name!r}{_nearest(name)}; `trlm models list` names the known ones"
+        )
     folder = models_folder() / name
     if not force and _problem(folder) is None:
         return folder

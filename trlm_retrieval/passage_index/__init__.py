@@ -6,6 +6,13 @@ Read in this order: `reading` (files to documents), `documents` (what of them is
 complete folder), `index` (all of it together).
 """
 
-from trlm_retrieval.passage_index.index import PassageIndex, shared_index
+from typing import TYPE_CHECKING
+
+from trlm_retrieval.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from trlm_retrieval.passage_index.index import PassageIndex, shared_index
 
 __all__ = ["PassageIndex", "shared_index"]
+
+__getattr__, __dir__ = on_demand(__name__, dict.fromkeys(__all__, f"{__name__}.index"))

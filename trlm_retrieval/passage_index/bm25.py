@@ -107,7 +107,8 @@ def build_bm25(documents: Sequence[Sequence[str]]) -> BM25:
 
     :param documents: for each document its words.
     """
-    if len(documents) > RANK_BM25_MAX_DOCUMENTS:
+    # bm25s cannot index documents that all are without a word, such as rows of emoji.
+    if len(documents) > RANK_BM25_MAX_DOCUMENTS and any(documents):
         return MatrixBM25.build(documents)
     return RankBM25.build(documents)
 

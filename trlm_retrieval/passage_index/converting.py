@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from charset_normalizer import from_bytes
-from haystack.dataclasses import ByteStream
 
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.files import ending, json_text, read_bytes
@@ -162,6 +161,7 @@ def _html_title(text: str) -> dict[str, Any]:
 def _extracted(kind: str, data: bytes) -> str:
     """What Haystack's converter reads in HTML or a PDF."""
     from haystack.components.converters import HTMLToDocument, PyPDFToDocument
+    from haystack.dataclasses import ByteStream
 
     with _extra(kind):
         converter = PyPDFToDocument() if kind == "pdf" else HTMLToDocument()

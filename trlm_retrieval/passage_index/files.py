@@ -107,15 +107,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     if not isinstance(data, str) or not _DATA.fullmatch(data):
         raise PassageIndexError(f"{path} is damaged (data folder {data!r}). {REMEDY}")
+    try:
+        listed = {(file["bytes"], file["sha256"]) for file in manifest["files"].values()}
+    except (KeyError, TypeError, AttributeError):
+        listed = set()
+    if not listed:
+        raise PassageIndexError(f"{path} cannot be read: it lists no files. {REMEDY}")
     return manifest
 
 
-def verify(folder: Path, manifest: dict[str, Any]) -> Path:
+def check_sizes(folder: Path, manifest: dict[str, Any]) -> Path:
     """
-    Check every file of an index against its manifest.
+    Check that every file of an index is there, and as long as its manifest says.
 
     :returns: the data folder.
-    :raises PassageIndexError: if a file is missing or is not the one that was written.
+    :raises PassageIndexError: if one is not.
     """
     data = folder / manifest["data"]
     for name, expected in manifest["files"].items():
@@ -127,6 +133,19 @@ def verify(folder: Path, manifest: dict[str, Any]) -> Path:
             raise PassageIndexError(
                 f"{path} has {size} bytes instead of {expected['bytes']}. {REMEDY}"
             )
+    return data
+
+
+def verify(folder: Path, manifest: dict[str, Any]) -> Path:
+    """
+    Check every file of an index against its manifest.
+
+    :returns: the data folder.
+    :raises PassageIndexError: if a file is missing or is not the one that was written.
+    """
+    data = check_sizes(folder, manifest)
+    for name, expected in manifest["files"].items():
+        path = data / name
         if sha256(path) != expected["sha256"]:
             raise PassageIndexError(
                 f"{path} is damaged: its SHA-256 is not the one recorded. {REMEDY}"

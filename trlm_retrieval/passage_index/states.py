@@ -21,17 +21,17 @@ def plan_index_states(
     lm: TimeReversedLM,
     *,
     max_passage_tokens: int | None = None,
-    precision: str | None = None,
+    form: StateFormat = StateFormat(),  # noqa: B008 - immutable
 ) -> StatesPlan:
     """What the states of all passages will take; :func:`write_states` then computes them.
 
     Passages are read with the index's own meta fields, as a ranker behind it must read them.
 
-    :param precision: see :class:`~trlm_retrieval.lm.states.StateFormat`.
+    :param form: how they are kept.
     :raises StatesError: if the model's states cannot be kept.
+    :raises ValueError: if they cannot be kept in this format.
     """
     texts = [passage_text(document, index.meta_fields) for document in index.documents()]
-    form = StateFormat(precision)
     return plan_states(lm, texts, max_passage_tokens=max_passage_tokens, form=form)
 
 

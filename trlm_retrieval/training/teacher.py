@@ -8,76 +8,22 @@ answer the query after all.
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-import torch
 
-from trlm_retrieval.errors import DataError, ModelError
+from trlm_retrieval.errors import DataError
 from trlm_retrieval.files import read_json_lines
-from trlm_retrieval.models.store import resolve
 from trlm_retrieval.training.groups import Group
 
-_BATCH = 16
+MAX_TEACHER_TOKENS = 160  # of a query and a passage together
 
 
-class Teacher:
-    """A sequence classification model with one label, as cross-encoders have.
+class Teacher(Protocol):
+    """Any :class:`~trlm_retrieval.models.cross_encoder.CrossEncoder`."""
 
-    :param model: a Hugging Face model for sequence classification, with its tokenizer.
-    :param max_tokens: query and passage together are cut to this many.
-    :raises ModelError: if the model does not give one score.
-    """
-
-    def __init__(self, model: Any, tokenizer: Any, max_tokens: int = 160) -> None:
-        if model.config.num_labels != 1:
-            raise ModelError(
-                f"a teacher gives one score, and this model gives {model.config.num_labels}: take "
-                "a cross-encoder for ranking"
-            )
-        self._model, self._tokenizer, self._max_tokens = model.eval(), tokenizer, max_tokens
-
-    @classmethod
-    def from_pretrained(
-        cls, name: str | Path, *, max_tokens: int = 160, device: torch.device | None = None
-    ) -> "Teacher":
-        """Load a cross-encoder.
-
-        :param name: a name of `trlm models list`, a folder or a hub id.
-        :raises ModelError: if it is not there, or no cross-encoder.
-        """
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        location = str(resolve(name))
-        try:
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                location, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
-            )
-            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"{name} cannot be loaded as a cross-encoder: {error}") from error
-        if loading["missing_keys"]:
-            missing = ", ".join(sorted(loading["missing_keys"])[:3])
-            raise ModelError(f"{name} is no cross-encoder: it has no weights for {missing}")
-        return cls(model.to(device or "cpu"), tokenizer, max_tokens)
-
-    @torch.inference_mode()
     def scores(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """The model's scores (logits), float32, shape (pairs,)."""
-        order = sorted(range(len(pairs)), key=lambda n: len(pairs[n][0]) + len(pairs[n][1]))
-        scores = np.zeros(len(pairs), np.float32)
-        for start in range(0, len(order), _BATCH):
-            chosen = order[start : start + _BATCH]
-            inputs = self._tokenizer(
-                [pairs[n][0] for n in chosen],
-                [pairs[n][1] for n in chosen],
-                padding=True,
-                truncation="longest_first",
-                max_length=self._max_tokens,
-                return_tensors="pt",
-            ).to(self._model.device)
-            scores[chosen] = self._model(**inputs).logits[:, 0].float().cpu().numpy()
-        return scores
+        """How well each passage answers its query, shape (pairs,)."""
 
 
 def label_groups(

@@ -3,13 +3,18 @@
 import json
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from haystack import Document
 
 from trlm_retrieval.eval.bench import benchmark
 from trlm_retrieval.eval.bench.benchmark import Models, base_scores, compare_plain, compare_states
+from trlm_retrieval.eval.bench.states import formats, measure, prunable
+from trlm_retrieval.eval.dataset import RetrievalDataset
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.int8 import quantize_int8
+from trlm_retrieval.lm.states import StateFormat
 
 TEXTS = [f"Passage number {i} speaks of {'many ' * i}things." for i in range(12)]
 QUERIES = ["what of things?", "number"]
@@ -68,3 +73,28 @@ def test_linear_layers_are_counted(models):
     body = models.exact.model.base_model
     numbers = sum(m.weight.numel() for m in body.modules() if isinstance(m, torch.nn.Linear))
     assert benchmark._flops_a_token(models.exact) == 2 * numbers
+
+
+def test_pruning_counts_what_comes_after_the_fall():
+    values = [np.array([-1.0, -1.0]), np.array([-3.0, -1.0]), np.array([-1.0, -5.0])]
+    assert prunable(values, top_k=1) == pytest.approx(1 / 6)
+    assert prunable(values, top_k=3) == 0.0
+
+
+@pytest.mark.parametrize("form", [StateFormat(), StateFormat("int8")])
+def test_states_of_each_format_are_measured(models, form):
+    documents = [Document(id=str(i), content=text) for i, text in enumerate(TEXTS)]
+    dataset = RetrievalDataset(
+        "tiny", documents, {"a": QUERIES[0], "b": QUERIES[1]}, {"a": {"3": 1}, "b": {"4": 1}}, []
+    )
+    candidates = {query: {document.id: 1.0 for document in documents} for query in dataset.queries}
+    assert form in formats(models.exact)
+    found = measure(models.exact, dataset, candidates, form, 64)
+    exact = [
+        models.exact.score([(dataset.queries[q], TEXTS[int(d)])])[0].log_probs
+        for q, of in candidates.items()
+        for d in of
+    ]
+    difference = max(abs(one - other).max() for one, other in zip(found.values, exact, strict=True))
+    assert difference < 1e-3 if form == StateFormat() else difference > 1e-3
+    assert found.bytes_per_token <= 2 * 2 * 2 * 8 * 4

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import ir_measures
 import pytest
+from transformers import BertForSequenceClassification
 
 from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.components.fusion import combine
@@ -17,7 +18,10 @@ from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.dataset import load_dataset
 from trlm_retrieval.eval.retrieval.evaluation import SYSTEMS, evaluate_retrieval
 from trlm_retrieval.eval.runs import read_run, write_run
+from trlm_retrieval.models.cross_encoder import CrossEncoder
 from trlm_retrieval.passage_index import PassageIndex
+from trlm_retrieval.passage_index import index as index_module
+from trlm_retrieval.passage_index.documents import passage_text
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def evaluation(beir, tiny_lm, tmp_path):
 
 def test_every_system_is_measured_and_tested(evaluation):
     result = evaluation.result
-    assert set(result.systems) == {*SYSTEMS, "forward_sum"}
+    assert set(result.systems) == {*SYSTEMS, "forward_sum"} - {"cross-encoder"}
     for found in result.systems.values():
         assert set(found) == {"nDCG@10", "RR@10", "AP", "R@4", "P@5"}
     assert "reverse vs forward" in result.tests and "default vs fusion" in result.tests
@@ -81,6 +85,73 @@ def test_default_is_what_the_ranker_ships(evaluation, tiny_lm):
         assert list(evaluation.runs["default"][query].values()) == pytest.approx(
             combine(list(fusion.values()), [reverse[d] for d in fusion]).tolist()
         )
+
+
+@pytest.fixture
+def cross_encoder(beir, save_tiny_bert, tmp_path):
+    dataset = load_dataset(str(beir))
+    texts = [*dataset.queries.values(), *map(passage_text, dataset.documents)]
+    return CrossEncoder.from_pretrained(
+        save_tiny_bert(BertForSequenceClassification, tmp_path / "cross", texts, num_labels=1)
+    )
+
+
+def test_a_cross_encoder_is_a_peer(beir, cross_encoder, tmp_path):
+    dataset = load_dataset(str(beir))
+
+    def evaluated():
+        return evaluate_retrieval(
+            dataset,
+            None,
+            "none",
+            ["cross-encoder"],
+            cross_encoder=cross_encoder,
+            top_k=4,
+            first_stage_weight=0.3,
+            cache_folder=tmp_path / "cache",
+        )
+
+    found = evaluated()
+    assert list(found.runs) == ["fusion", "cross-encoder", "cross-encoder mixed"]
+    texts = {d.id: passage_text(d) for d in dataset.documents}
+    for query, run in found.runs["cross-encoder"].items():
+        pairs = [(dataset.queries[query], texts[document]) for document in run]
+        assert list(run.values()) == pytest.approx(cross_encoder.scores(pairs).tolist(), abs=1e-5)
+        fusion = [found.runs["fusion"][query][document] for document in run]
+        mixed = combine(fusion, list(run.values()), 0.3)
+        assert list(found.runs["cross-encoder mixed"][query].values()) == pytest.approx(
+            mixed.tolist(), abs=1e-5
+        )
+    assert found.result.settings["pairs_scored"] == {"cross-encoder": 12}
+    assert "cross-encoder vs fusion" in found.result.tests
+    again = evaluated()
+    assert again.result.settings["pairs_scored"] == {"cross-encoder": 0}
+    assert again.runs == found.runs
+    with pytest.raises(DataError, match="needs a cross-encoder"):
+        evaluate_retrieval(dataset, None, "none", ["cross-encoder"], cache_folder=tmp_path)
+
+
+def test_the_default_is_tested_against_the_cross_encoder(beir, tiny_lm, cross_encoder, tmp_path):
+    tests = evaluate_retrieval(
+        load_dataset(str(beir)),
+        tiny_lm,
+        "tiny",
+        ["default", "cross-encoder"],
+        cross_encoder=cross_encoder,
+        cache_folder=tmp_path,
+    ).result.tests
+    assert {"default vs cross-encoder", "default vs cross-encoder mixed"} <= set(tests)
+
+
+def test_the_embedder_can_be_chosen(beir, tmp_path, monkeypatch, word_embedder):
+    asked = []
+    monkeypatch.setattr(
+        index_module, "shared_embedder", lambda name: asked.append(name) or word_embedder
+    )
+    found = evaluate_retrieval(
+        load_dataset(str(beir)), None, "none", ["dense"], embedder="other", cache_folder=tmp_path
+    )
+    assert asked == ["other"] and found.result.settings["first_stage"] == "other"
 
 
 @pytest.mark.parametrize("recommended", [False, True])

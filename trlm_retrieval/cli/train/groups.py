@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from trlm_retrieval.cli._checks import check_base, check_pairs, check_paths
 from trlm_retrieval.cli._terminal import count, out, working
 from trlm_retrieval.cli.train._options import DeviceOption, FileOutOption, PairsOption, SeedOption
 
@@ -32,6 +33,7 @@ def groups(
 
     Example: `trlm train groups --pairs squad.jsonl.xz:4000 --pairs nq.jsonl.xz -o groups.jsonl`
     """
+    check_pairs(pairs)
     with working("Making groups"):
         from trlm_retrieval.training.corpus import PairFile, read_both_halves
         from trlm_retrieval.training.groups import make_groups, read_negatives, write_groups
@@ -64,14 +66,16 @@ def label(
 
     Example: `trlm train label groups.jsonl --teacher my-cross-encoder -o labels.jsonl`
     """
+    check_paths([file])
+    check_base(teacher)
     with working("Loading"):
-        from trlm_retrieval.models.loading import choose_device
+        from trlm_retrieval.models.cross_encoder import CrossEncoder
         from trlm_retrieval.progress import progress_bar
         from trlm_retrieval.training.groups import read_groups
-        from trlm_retrieval.training.teacher import Teacher, label_groups
+        from trlm_retrieval.training.teacher import MAX_TEACHER_TOKENS, label_groups
 
         learned = [group for group in read_groups(file) if not group.held_out]
-        judge = Teacher.from_pretrained(teacher, device=choose_device(device))
+        judge = CrossEncoder.from_pretrained(teacher, max_tokens=MAX_TEACHER_TOKENS, device=device)
     with progress_bar("Labelling groups", len(learned)) as advance:
         label_groups(learned, judge, labels, progress=advance)
     out.print(f"{labels} holds the scores of {count(len(learned), 'group')}", soft_wrap=True)

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from trlm_retrieval.cli._terminal import JsonOption, out, print_json, working
+from trlm_retrieval.cli._checks import check_data, check_model, check_pairs, check_paths
+from trlm_retrieval.cli._terminal import DtypeOption, JsonOption, out, print_json, working
 from trlm_retrieval.cli.train._options import (
     DirectionOption,
     MaybePairsOption,
@@ -28,7 +29,7 @@ def check(
         int, typer.Option(min=2, help="Check at most this many pairs, from the first.")
     ] = 500,
     max_passage_tokens: PassageTokensOption = 384,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or int8.")] = None,
+    dtype: DtypeOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,10 +42,14 @@ def check(
     """
     if bool(pairs) == bool(data):
         raise typer.BadParameter("give --pairs or --data, one of them")
+    if data:
+        check_data(data)
+    check_pairs(pairs or ())
+    check_model(model)
     with working("Loading"):
         from trlm_retrieval.lm import TimeReversedLM
         from trlm_retrieval.progress import progress_bar
-        from trlm_retrieval.training.check import check as check_pairs
+        from trlm_retrieval.training.check import check as check_preference
         from trlm_retrieval.training.check import order_losses
         from trlm_retrieval.training.corpus import PairFile, read_pairs
 
@@ -55,7 +60,7 @@ def check(
             chosen = read_pairs(map(PairFile.parse, pairs or ()), held_out=True)
     chosen = chosen[:most]
     with progress_bar("scoring", 2 * len(chosen)) as advance:
-        found = check_pairs(
+        found = check_preference(
             lm,
             chosen,
             direction,
@@ -125,6 +130,7 @@ def export(
 
     Example: `trlm train export ba --name my-ba -o my-ba`
     """
+    check_paths([run, *(figures or [])])
     with working("Exporting"):
         from trlm_retrieval.training.export import export_run
 

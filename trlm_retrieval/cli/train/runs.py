@@ -6,6 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from trlm_retrieval.cli._checks import (
+    check_base,
+    check_extras,
+    check_model,
+    check_pairs,
+    check_paths,
+)
 from trlm_retrieval.cli._terminal import working
 from trlm_retrieval.cli.train._options import (
     BatchOption,
@@ -81,6 +88,9 @@ def pretrain(
 
     Example: `trlm train pretrain --shards shards --preset 10m --minutes 60 -o ba-10m`
     """
+    check_paths([shards])
+    if base is not None:
+        check_base(base)
     with working("Loading"):
         from trlm_retrieval.training import pretraining
         from trlm_retrieval.training.presets import PRESETS
@@ -208,6 +218,11 @@ def finetune(
     _refuse(told, _FOR_PAIRS if groups else _FOR_GROUPS, "--pairs" if groups else "--groups")
     if labels is None:
         _refuse(told, ["teacher_weight"], "--labels")
+    check_pairs(pairs or ())
+    check_paths(path for path in (groups, labels) if path)
+    if lora:
+        check_extras("peft")
+    check_base(base)
     with working("Loading"):
         from trlm_retrieval.training.corpus import PairFile
         from trlm_retrieval.training.finetuning import finetune as finetune_pairs
@@ -284,6 +299,8 @@ def soft_prompt(
 
     Example: `trlm train soft-prompt smollm2-135m --pairs squad.jsonl.xz -o soft`
     """
+    check_pairs(pairs)
+    check_model(base)
     with working("Loading"):
         from dataclasses import replace
 

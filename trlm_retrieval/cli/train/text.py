@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from trlm_retrieval.cli._checks import check_base, check_paths
 from trlm_retrieval.cli._terminal import out, working
 from trlm_retrieval.cli.train._options import FilesArgument, OutOption
 
@@ -21,6 +22,7 @@ def tokenizer(
 
     Example: `trlm train tokenizer wikipedia.jsonl.xz -o tokenizer`
     """
+    check_paths(files)
     with working("Training a tokenizer"):
         from trlm_retrieval.training.corpus import read_sections
         from trlm_retrieval.training.tokenizer import train_tokenizer
@@ -39,6 +41,8 @@ def pack(
 
     Example: `trlm train pack wikipedia.jsonl.xz --tokenizer tokenizer -o shards`
     """
+    check_paths(files)
+    check_base(str(tokenizer))
     with working("Packing"):
         from trlm_retrieval.models.store import resolve
         from trlm_retrieval.training.corpus import read_sections

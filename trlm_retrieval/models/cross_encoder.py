@@ -1,0 +1,102 @@
+"""Cross-encoders: models that read query and passage together and give one score.
+
+They are the peers that reranking is measured beside, and the teachers that small models learn from.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models.loading import choose_device, model_fingerprint
+from trlm_retrieval.models.store import resolve
+from trlm_retrieval.text.normalise import normalise
+
+_BATCH = 16
+
+
+class CrossEncoder:
+    """A sequence classification model with one label.
+
+    Padding costs time where texts differ in length, so pairs are read in order of their length.
+
+    :param model: a Hugging Face model for sequence classification, with its tokenizer.
+    :param max_tokens: query and passage together are cut to this many, the longer one first.
+    :ivar fingerprint: changes with the weights, the tokenizer and the cut.
+    :raises ModelError: if the model does not give one score.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, max_tokens: int = 512) -> None:
+        if model.config.num_labels != 1:
+            raise ModelError(
+                f"a cross-encoder for ranking gives one score, and this model gives "
+                f"{model.config.num_labels}"
+            )
+        self._model, self._tokenizer, self._max_tokens = model.eval(), tokenizer, max_tokens
+        # Taken now: a tokenizer keeps the padding and cut of its last call.
+        found = model_fingerprint(model, tokenizer, "forward", {})
+        self.fingerprint = f"cross-encoder:{found}:{max_tokens}"
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, max_tokens: int = 512, device: str | torch.device | None = None
+    ) -> "CrossEncoder":
+        """Load a cross-encoder in float32.
+
+        :param name: a name of `trlm models list`, a folder or a hub id.
+        :param device: "cpu", "cuda", "mps", ...; None takes the best one present.
+        :raises ModelError: if it is not there, or no cross-encoder.
+        """
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        location = str(resolve(name))
+        try:
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                location, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{name} cannot be loaded as a cross-encoder: {error}") from error
+        if loading["missing_keys"]:
+            missing = ", ".join(sorted(loading["missing_keys"])[:3])
+            raise ModelError(f"{name} is no cross-encoder: it has no weights for {missing}")
+        limit = getattr(model.config, "max_position_embeddings", max_tokens)
+        return cls(model.to(choose_device(device)), tokenizer, min(max_tokens, limit))
+
+    @torch.inference_mode()
+    def scores(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> np.ndarray:
+        """The model's scores (logits) of (query, passage) pairs, float32, shape (pairs,).
+
+        :param progress: called with the number of pairs done since the last call.
+        """
+        texts = [(normalise(query), normalise(passage)) for query, passage in pairs]
+        order = sorted(range(len(texts)), key=lambda n: len(texts[n][0]) + len(texts[n][1]))
+        scores = np.zeros(len(texts), np.float32)
+        for start in range(0, len(order), _BATCH):
+            chosen = order[start : start + _BATCH]
+            inputs = self._tokenizer(
+                [texts[n][0] for n in chosen],
+                [texts[n][1] for n in chosen],
+                padding=True,
+                truncation="longest_first",
+                max_length=self._max_tokens,
+                return_tensors="pt",
+            ).to(self._model.device)
+            scores[chosen] = self._model(**inputs).logits[:, 0].float().cpu().numpy()
+            progress(len(chosen))
+        return scores
+
+    def cut_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
+        """How many tokens of each pair are not read."""
+        if not pairs:
+            return []
+        queries, passages = zip(*((normalise(q), normalise(p)) for q, p in pairs), strict=True)
+        found = self._tokenizer(list(queries), list(passages), truncation=False, verbose=False)
+        return [max(0, len(ids) - self._max_tokens) for ids in found["input_ids"]]

@@ -1,0 +1,88 @@
+"""Whether a hub has a model, told within seconds and before a library begins to try and retry."""
+
+import os
+import threading
+from functools import cache
+from pathlib import Path
+
+from trlm_retrieval.errors import ModelError
+
+SECONDS = 4.0
+"""How long a hub may take to answer."""
+
+_ABSENT = (401, 403, 404)  # what hubs answer about a model that is not there or not for everybody
+
+
+@cache
+def locate(model: str) -> str | Path:
+    """What loaders take for a hub id: itself, or the copy kept here if the hub cannot be reached.
+
+    :param model: written ``owner/name``.
+    :raises ModelError: if the hub has no such model, or cannot be reached and there is no copy.
+    """
+    kept = _kept(model)
+    if _offline():
+        if kept is None:
+            raise ModelError(
+                f"cannot load the model {model!r}: there is no copy of it here, and HF_HUB_OFFLINE "
+                "forbids to ask the hub"
+            )
+        return kept
+    answer = _ask(model)
+    if isinstance(answer, int) and answer not in _ABSENT and answer < 500:
+        return model
+    if kept is not None:
+        return kept
+    if isinstance(answer, int) and answer in _ABSENT:
+        raise ModelError(
+            f"cannot load the model {model!r}: the hub has no such model that is open to you; "
+            "check the name (`trlm models list` names those that need no hub), or set HF_TOKEN"
+        )
+    raise ModelError(
+        f"cannot load the model {model!r}: it could not be had from a model hub ({answer}); check "
+        "the network, or take a model that needs no hub (`trlm models list`)"
+    )
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+
+
+def _ask(model: str) -> int | str:
+    """The status that the hub answers for the model's configuration, or why there is none."""
+    import httpx
+
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    token = os.environ.get("HF_TOKEN")
+    answers: list[int | str] = []
+
+    def ask() -> None:
+        try:
+            answers.append(
+                httpx.head(
+                    f"{endpoint}/{model}/resolve/main/config.json",
+                    headers={"Authorization": f"Bearer {token}"} if token else {},
+                    timeout=SECONDS,
+                ).status_code
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            answers.append(str(error) or type(error).__name__)
+
+    # Name lookup knows no timeout, so it is left behind in a thread of its own.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(SECONDS)
+    return answers[0] if answers else f"no answer within {SECONDS:.0f} seconds"
+
+
+def _kept(model: str) -> Path | None:
+    """The folder of the copy that the hub's library keeps, if it has a configuration."""
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    cache_folder = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
+    folder = cache_folder / f"models--{model.replace('/', '--')}"
+    try:
+        commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    copy = folder / "snapshots" / commit
+    return copy if (copy / "config.json").exists() else None
