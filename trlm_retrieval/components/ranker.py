@@ -106,7 +106,7 @@ class TRLMRanker(ModelComponent[PairScorer]):
         if max_passage_tokens is not None and max_passage_tokens <= 0:
             raise ValueError(f"max_passage_tokens must be positive, not {max_passage_tokens}")
         if soft_prompt is not None and direction is not None:
-            raise ValueError("a soft prompt stands in for a direction: leave direction out")
+            raise ValueError("a soft prompt replaces a direction: leave direction out")
         if soft_prompt is not None and not isinstance(model, str):
             raise ValueError(
                 "soft_prompt is for a model that is loaded here: give the model's name, or load it "
