@@ -47,7 +47,7 @@ test-all: setup lint
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/trlm models pull smollm2-135m minilm
-	$(BIN)/trlm bench --json bench.json --plot bench.png
+	$(BIN)/trlm bench --json bench.json
 
 # Asks PyPI about each pinned package; --strict fails where it gives no answer.
 audit: setup

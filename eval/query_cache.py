@@ -60,8 +60,8 @@ class QueryCache:
                 lm,
                 [missing[key] for key in chunk],
                 number,
-                template,
-                sampling,
+                direction=template,
+                sampling=sampling,
                 max_passage_tokens=max_passage_tokens,
                 progress=progress,
             )

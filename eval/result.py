@@ -6,7 +6,8 @@ made from the result alone.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,17 @@ def run_methods(
     found: dict[str, PerQuery] = {}
     seconds: dict[str, float] = {}
     for name in methods:
-        start = time.perf_counter()
-        found[name] = evaluate(name)
-        seconds[name] = round(time.perf_counter() - start, 3)
+        with timed(seconds, name):
+            found[name] = evaluate(name)
     return found, seconds
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Note the seconds that a block takes under its name."""
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 3)
 
 
 def summarise(

@@ -89,7 +89,7 @@ def make_tiny_lm() -> Callable[..., TimeReversedLM]:
 
     def make(order: str = "both", seed: int = 0, token_budget: int = 256, **settings: Any) -> Any:
         return TimeReversedLM(
-            tiny_model(seed, **settings), tiny_tokenizer(), order, token_budget=token_budget
+            tiny_model(seed, **settings), tiny_tokenizer(), order=order, token_budget=token_budget
         )
 
     return make

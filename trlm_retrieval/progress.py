@@ -57,7 +57,7 @@ def progress_bar(
 
 
 def track(
-    items: Iterable[T], description: str, total: int | None = None, enabled: bool = True
+    items: Iterable[T], description: str, *, total: int | None = None, enabled: bool = True
 ) -> Iterator[T]:
     """
     Pass `items` on, one step of the bar each.

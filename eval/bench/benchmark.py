@@ -356,26 +356,6 @@ def table_rows(found: Benchmark) -> list[list[str]]:
     ]
 
 
-def plot(found: Benchmark, path: Path) -> None:
-    """Seconds against number of passages at one query, both axes logarithmic."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    rows = [row for row in found.rows if row.queries == 1]
-    for system in dict.fromkeys(row.system for row in rows):
-        points = sorted(
-            (r.passages, r.passages / r.pairs_a_second) for r in rows if r.system == system
-        )
-        axes.plot(*zip(*points, strict=True), marker="o", label=system)
-    axes.set(xscale="log", yscale="log", xlabel="passages", ylabel="seconds for one query")
-    axes.set_title(f"{found.model}, {found.dtype}, {found.threads} threads")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
-
-
 def summary(found: Benchmark) -> dict[str, Any]:
     """The figures below the table."""
     return {

@@ -1,15 +1,11 @@
-"""What smaller passage states cost: bytes a token against nDCG@10, and what pruning could save.
+"""What smaller passage states cost: bytes a token against nDCG@10.
 
     python -m trlm_retrieval.eval.bench.states demo path/to/cranfield
 
-Each format keeps states of all candidates, and every score is read off them. Below the table: the
-share of query tokens that an exact top-10 could leave unread. Partial sums of log-probabilities
-only fall, so a passage may be dropped once its own is below the tenth best whole sum; the share is
-counted as if that sum were known from the start, which no program can beat.
+Each format keeps states of all candidates, and every score is read off them.
 """
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,22 +93,6 @@ def formats(lm: TimeReversedLM) -> list[StateFormat]:
     return found
 
 
-def prunable(values: Sequence[np.ndarray], top_k: int = 10) -> float:
-    """Share of tokens read after a passage's partial sum fell below the ``top_k``-th whole sum.
-
-    :param values: log-probabilities of one query's tokens, one array for each passage.
-    """
-    sums = sorted((float(value.sum()) for value in values), reverse=True)
-    if len(sums) <= top_k:
-        return 0.0
-    bar = sums[top_k - 1]
-    saved = 0
-    for value in values:
-        below = np.flatnonzero(np.cumsum(value) < bar)
-        saved += len(value) - 1 - int(below[0]) if len(below) else 0
-    return saved / sum(len(value) for value in values)
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -128,7 +108,6 @@ def main() -> None:
     table = Table("states", box=None)
     forms = formats(lm)
     cells: list[list[str]] = [[_name(form)] for form in forms]
-    shares = []
     for data in arguments.data:
         dataset = sample_queries(load_dataset(data), arguments.queries, 0)
         candidates = evaluate_retrieval(
@@ -152,18 +131,9 @@ def main() -> None:
                 f"{found.ndcg:.3f}",
                 f"{np.sqrt((difference**2).mean()):.2f}",
             ]
-        assert exact is not None
-        lengths = np.cumsum([len(found) for found in candidates.values()])[:-1]
-        for part in np.split(np.arange(len(exact.values)), lengths):
-            shares.append(prunable([exact.values[i] for i in part]))
     for row in cells:
         table.add_row(*row)
-    console = Console(width=60 + 60 * len(arguments.data))
-    console.print(table)
-    console.print(
-        f"exact pruning to the top 10 of {arguments.top_k} could leave {np.mean(shares):.0%} of "
-        "the query tokens unread at best"
-    )
+    Console(width=60 + 60 * len(arguments.data)).print(table)
 
 
 def _name(form: StateFormat) -> str:

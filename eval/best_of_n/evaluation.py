@@ -144,6 +144,7 @@ def evaluate_best_of_n(
     path: Path,
     lm: TimeReversedLM,
     model: str,
+    *,
     methods: Sequence[str] | None = None,
     embedder: SentenceEmbedder | None = None,
     max_reply_tokens: int | None = 512,

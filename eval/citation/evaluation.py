@@ -24,6 +24,7 @@ def evaluate_citation(
     path: Path,
     lm: TimeReversedLM,
     model: str,
+    *,
     methods: Sequence[str] | None = None,
     embedder: SentenceEmbedder | None = None,
     max_passage_tokens: int | None = 512,

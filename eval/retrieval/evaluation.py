@@ -14,11 +14,10 @@ from trlm_retrieval.progress import progress_bar
 
 from ..dataset import RetrievalDataset, own_documents
 from ..measures import MAIN_MEASURE, per_query
-from ..result import Result, summarise
+from ..result import Result, summarise, timed
 from ..runs import Run, ranked
 from ..sampling import draw
 from ..score_cache import Score, ScoreCache
-from ..seconds import timed
 from .first_stage import BOTH, EMBEDDER, best, given_run, search
 
 SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default", "cross-encoder")

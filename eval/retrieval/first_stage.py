@@ -14,8 +14,8 @@ from trlm_retrieval.passage_index.documents import passage_text
 from trlm_retrieval.progress import progress_bar
 
 from ..dataset import RetrievalDataset
+from ..result import timed
 from ..runs import Run, ranked
-from ..seconds import timed
 
 EMBEDDER = "minilm"
 BOTH = ("bm25", "dense")

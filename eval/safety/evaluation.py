@@ -12,7 +12,6 @@ Only exchanges count whose question the filter did not learn from. Jailbroken re
 are false negatives; XSTest's safe prompts and ordinary answers that are held back, false positives.
 """
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from trlm_retrieval.progress import progress_bar
 
 from ..measures import PerQuery
 from ..query_cache import QueryCache
-from ..result import Result, summarise
+from ..result import Result, summarise, timed
 from ..sampling import draw_evenly
 from .data import Exchange, load_exchanges
 
@@ -68,6 +67,7 @@ def evaluate_safety(
     answers: Path | None,
     lm: TimeReversedLM,
     model: str,
+    *,
     inner: Any = None,
     responses: int | None = None,
     number: int = DEFAULT_NUMBER,
@@ -88,23 +88,24 @@ def evaluate_safety(
     warnings = [] if answers else ["no file of ordinary answers was given: XSTest alone is safe"]
     min_unsafe = half(number) if min_unsafe is None else min_unsafe
     jailbroken, safe = drawn(folder, answers, responses, held_out=True)
-    start = time.perf_counter()
-    scores = score(
-        [*jailbroken, *safe],
-        lm,
-        inner or QuestionFilter(),
-        number,
-        min_unsafe,
-        QueryCache(cache_folder / "queries.jsonl"),
-        show_progress,
-    )
+    seconds: dict[str, float] = {}
+    with timed(seconds, "all"):
+        scores = score(
+            [*jailbroken, *safe],
+            lm,
+            inner or QuestionFilter(),
+            number,
+            min_unsafe,
+            QueryCache(cache_folder / "queries.jsonl"),
+            show_progress,
+        )
     return summarise(
         folder.name,
         model,
         measure(jailbroken, safe, scores),
         MAIN_MEASURE,
         [("both", "prompt"), ("prompt + response", "prompt"), ("both", "prompt + response")],
-        {"all": round(time.perf_counter() - start, 3)},
+        seconds,
         {
             "questions": number,
             "min_unsafe": min_unsafe,

@@ -8,7 +8,6 @@ from trlm_retrieval.citation.markers import (
     find_markers,
     marked_sentences,
     with_markers,
-    without_markers,
 )
 
 NINE = range(1, 10)
@@ -35,7 +34,7 @@ def test_found(text, numbers):
 
 
 def test_taken_out():
-    assert without_markers("It is [1][2]. So. [3] Yes [4, 5]", NINE) == "It is. So. Yes"
+    assert with_markers("It is [1][2]. So. [3] Yes [4, 5]", {}, NINE) == "It is. So. Yes"
 
 
 def test_sentences_know_their_markers():
@@ -89,14 +88,13 @@ UNTOUCHED = [
 
 @pytest.mark.parametrize("text", UNTOUCHED)
 def test_what_is_no_citation_stays_to_the_letter(text):
-    assert without_markers(text, NINE) == text
     assert with_markers(text, {}, NINE) == text
 
 
 def test_a_number_that_no_source_has_is_told_and_left():
     [sentence] = marked_sentences("It is so [7].", range(1, 3))
     assert sentence.numbers == (7,) and sentence.text == "It is so."
-    assert without_markers("It is so [7].", range(1, 3)) == "It is so [7]."
+    assert with_markers("It is so [7].", {}, range(1, 3)) == "It is so [7]."
 
 
 @given(
@@ -107,7 +105,7 @@ def test_writing_changes_nothing_but_markers(text):
     written = with_markers(text, {s.span: [i + 1] for i, s in enumerate(sentences)}, NINE)
     for number in range(1, len(sentences) + 1):
         assert f"[{number}]" in written
-    gone = without_markers(text, NINE)
+    gone = with_markers(text, {}, NINE)
     assert not set(gone) - set(text) and len(gone) <= len(text)
 
 

@@ -48,7 +48,7 @@ def test_tokens(run, files, tiny_lm_folder, monkeypatch, tmp_path):
     outcome = run("prompt", "tokens", *arguments, "--json")
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
-    expected = undertrained_tokens(TimeReversedLM.from_pretrained(tiny_lm_folder), 10)
+    expected = undertrained_tokens(TimeReversedLM.from_pretrained(tiny_lm_folder), examined=10)
     assert [token["id"] for token in found["tokens"]] == [token.id for token in expected]
     assert 0 <= found["share_of_text"] <= 1
     assert "of the text's tokens" in run("prompt", "tokens", *arguments).out
@@ -100,7 +100,7 @@ def test_search_bad_input(run, tmp_path, files):
 def test_brute_force(run, tiny_lm_folder):
     arguments = ["prompt", "brute-force", " values", "--top-k", 3, "--model", tiny_lm_folder]
     lm = TimeReversedLM.from_pretrained(tiny_lm_folder)
-    expected = preceding_tokens(lm, lm.tokenizer(" values")["input_ids"], 3)
+    expected = preceding_tokens(lm, lm.tokenizer(" values")["input_ids"], top_k=3)
     found = json.loads(run(*arguments, "--json").out)
     assert [token["id"] for token in found] == [token.id for token in expected]
     assert repr(expected[0].text) in run(*arguments).out

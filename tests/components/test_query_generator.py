@@ -42,7 +42,7 @@ def test_replies_and_prompts(tiny_lm):
     )
     template = Template("t", "forward", "Text: {passage}\nAsked:", " {query}")
     [expected] = generate_queries(
-        tiny_lm, [replies[0].text or ""], 3, template, Sampling(max_tokens=5)
+        tiny_lm, [replies[0].text or ""], 3, direction=template, sampling=Sampling(max_tokens=5)
     )
     assert found["queries"] == [[query.text for query in expected], []]
     assert found["documents"] == []

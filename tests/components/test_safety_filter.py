@@ -26,7 +26,9 @@ def harmless(texts):
 
 def generated(lm, reply, number=4, seed=0):
     sampling = Sampling(max_tokens=24, seed=seed)
-    [queries] = generate_queries(lm, [reply], number, question_template(lm), sampling)
+    [queries] = generate_queries(
+        lm, [reply], number, direction=question_template(lm), sampling=sampling
+    )
     return [query.text for query in queries]
 
 
@@ -104,7 +106,7 @@ def test_nothing_passes_when_the_inner_filter_fails(tiny_lm, inner):
 def test_nothing_passes_when_the_generation_fails(tiny_lm, monkeypatch):
     monkeypatch.setattr(module, "generate_queries", raising)
     assert safety(tiny_lm, harmless).run("hi", REPLIES)["blocked"] == REPLIES
-    monkeypatch.setattr(module, "generate_queries", lambda lm, parts, *_: [[] for _ in parts])
+    monkeypatch.setattr(module, "generate_queries", lambda lm, parts, *_, **__: [[] for _ in parts])
     found = safety(tiny_lm, harmless).run("hi", REPLIES)
     assert found["blocked"] == REPLIES and "0 questions" in found["decisions"][0]["error"]
 

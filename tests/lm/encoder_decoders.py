@@ -83,7 +83,7 @@ def model(kind: str, **settings: Any) -> Any:
 def tiny(kind: str, order: str = "forward", token_budget: int = 64) -> TimeReversedLM:
     """A tiny random scorer of a kind."""
     return TimeReversedLM(
-        model(kind), tokenizer(kind in ("pointer", "bart")), order, token_budget=token_budget
+        model(kind), tokenizer(kind in ("pointer", "bart")), order=order, token_budget=token_budget
     )
 
 

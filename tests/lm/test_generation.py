@@ -63,7 +63,7 @@ def test_the_samples_are_those_of_a_naive_loop(direction, shared, make_tiny_lm, 
     assert lm.supports_states
     monkeypatch.setattr(lm.network, "supports_states", shared)
     sampling = Sampling(temperature=0.8, top_p=0.9, max_tokens=6, seed=3)
-    found = generate_queries(lm, PASSAGES, 5, direction, sampling)
+    found = generate_queries(lm, PASSAGES, 5, direction=direction, sampling=sampling)
     for passage, queries in zip(PASSAGES, found, strict=True):
         naive = [text for text in naive_queries(lm, passage, direction, 5, sampling) if text]
         assert len(set(naive)) == len(naive) >= 4
@@ -72,7 +72,7 @@ def test_the_samples_are_those_of_a_naive_loop(direction, shared, make_tiny_lm, 
 
 @pytest.mark.parametrize("direction", ["ba", "fo"])
 def test_likelihoods_are_those_of_scoring(direction, tiny_lm):
-    found = generate_queries(tiny_lm, PASSAGES, 4, direction, SAMPLING)
+    found = generate_queries(tiny_lm, PASSAGES, 4, direction=direction, sampling=SAMPLING)
     for passage, queries in zip(PASSAGES, found, strict=True):
         scored = tiny_lm.score([(query.text, passage) for query in queries], direction)
         assert [query.likelihood.sum for query in queries] == pytest.approx(
@@ -83,16 +83,23 @@ def test_likelihoods_are_those_of_scoring(direction, tiny_lm):
 
 
 def test_queries_do_not_depend_on_the_batch_and_come_again_with_their_seed(tiny_lm):
-    together = texts(generate_queries(tiny_lm, PASSAGES, 4, "fo", SAMPLING))
-    alone = [texts(generate_queries(tiny_lm, [p], 4, "fo", SAMPLING))[0] for p in PASSAGES]
+    together = texts(generate_queries(tiny_lm, PASSAGES, 4, direction="fo", sampling=SAMPLING))
+    alone = [
+        texts(generate_queries(tiny_lm, [p], 4, direction="fo", sampling=SAMPLING))[0]
+        for p in PASSAGES
+    ]
     assert together == alone
-    other = texts(generate_queries(tiny_lm, PASSAGES, 4, "fo", Sampling(max_tokens=6, seed=1)))
+    other = texts(
+        generate_queries(
+            tiny_lm, PASSAGES, 4, direction="fo", sampling=Sampling(max_tokens=6, seed=1)
+        )
+    )
     assert other != together
 
 
 def test_queries_are_distinct(tiny_lm):
     sampling = Sampling(temperature=0.05, max_tokens=1)
-    [queries] = generate_queries(tiny_lm, PASSAGES[:1], 20, "fo", sampling)
+    [queries] = generate_queries(tiny_lm, PASSAGES[:1], 20, direction="fo", sampling=sampling)
     same = {" ".join(query.text.casefold().split()) for query in queries}
     assert len(same) == len(queries) < 20  # nearly greedy: a single token gives few
 
@@ -100,7 +107,7 @@ def test_queries_are_distinct(tiny_lm):
 def test_a_smaller_nucleus_and_temperature_give_likelier_queries(tiny_lm):
     def mean(**settings):
         sampling = Sampling(max_tokens=6, **settings)
-        found = generate_queries(tiny_lm, PASSAGES, 8, "fo", sampling)
+        found = generate_queries(tiny_lm, PASSAGES, 8, direction="fo", sampling=sampling)
         return np.mean([query.likelihood.mean for queries in found for query in queries])
 
     plain = mean(temperature=1.0, top_p=1.0)
@@ -122,10 +129,10 @@ def test_sampling_follows_the_distribution(sorted_first, monkeypatch):
 
 def test_states_are_kept_and_reused(tiny_lm):
     states = tiny_lm.states = PassageStates()
-    first = texts(generate_queries(tiny_lm, PASSAGES, 3, "fo", SAMPLING))
+    first = texts(generate_queries(tiny_lm, PASSAGES, 3, direction="fo", sampling=SAMPLING))
     assert len(states) == len(PASSAGES)
     misses = states.misses
-    assert texts(generate_queries(tiny_lm, PASSAGES, 3, "fo", SAMPLING)) == first
+    assert texts(generate_queries(tiny_lm, PASSAGES, 3, direction="fo", sampling=SAMPLING)) == first
     assert states.misses == misses
 
 
@@ -133,7 +140,9 @@ def test_repeated_and_long_passages(tiny_lm):
     long = "word " * 3000
     done = []
     passages = [PASSAGES[0], long, PASSAGES[0]]
-    found = generate_queries(tiny_lm, passages, 2, "fo", SAMPLING, progress=done.append)
+    found = generate_queries(
+        tiny_lm, passages, 2, direction="fo", sampling=SAMPLING, progress=done.append
+    )
     assert found[0] == found[2] and sum(done) == 3
     assert found[1][0].likelihood.cut_tokens > 0 == found[0][0].likelihood.cut_tokens
     assert generate_queries(tiny_lm, [], 2) == []
@@ -141,7 +150,7 @@ def test_repeated_and_long_passages(tiny_lm):
 
 @pytest.mark.parametrize("passage", ["我们在这里。", "\ud800 \x00 <|end|>", "def f(x): return x"])
 def test_odd_passages(tiny_lm, passage):
-    [queries] = generate_queries(tiny_lm, [passage], 2, "ba", SAMPLING)
+    [queries] = generate_queries(tiny_lm, [passage], 2, direction="ba", sampling=SAMPLING)
     assert queries and all(query.text and "\n" not in query.text for query in queries)
 
 
@@ -153,11 +162,13 @@ def test_bad_input(tiny_lm, make_tiny_lm):
     with pytest.raises(ValueError, match="the longest query that leaves room"):
         generate_queries(tiny_lm, PASSAGES, 1, sampling=Sampling(max_tokens=129))
     with pytest.raises(ValueError, match=r"\{query\} alone"):
-        generate_queries(tiny_lm, PASSAGES, 1, "forward")
+        generate_queries(tiny_lm, PASSAGES, 1, direction="forward")
     with pytest.raises(ValueError, match=r"\{query\} alone"):
-        generate_queries(tiny_lm, PASSAGES, 1, Template("t", "forward", "{passage}", "Q: {query}"))
+        generate_queries(
+            tiny_lm, PASSAGES, 1, direction=Template("t", "forward", "{passage}", "Q: {query}")
+        )
     with pytest.raises(ModelError, match="use direction='fo'"):
-        generate_queries(make_tiny_lm("forward"), PASSAGES, 1, "ba")
+        generate_queries(make_tiny_lm("forward"), PASSAGES, 1, direction="ba")
     for settings in ({"temperature": 0}, {"top_p": 0}, {"top_p": 1.1}, {"max_tokens": 0}):
         with pytest.raises(ValueError, match="must be"):
             Sampling(**settings)

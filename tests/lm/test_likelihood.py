@@ -248,7 +248,7 @@ def test_logits_that_are_not_the_plain_head_fall_back_to_the_whole_model(tiny_lm
     plain = make_tiny_lm("both")
     model = plain.model
     model.__class__ = Scaled
-    lm = type(plain)(model, plain.tokenizer, "both")
+    lm = type(plain)(model, plain.tokenizer, order="both")
     assert not lm.network.head_splits and tiny_lm.network.head_splits
     found = lm.score(PAIRS[:3], "fo")
     for (query, passage), likelihood in zip(PAIRS[:3], found, strict=True):

@@ -170,7 +170,7 @@ def test_models_that_cannot_be_packed_take_the_plain_path(make_tiny_lm, kind, mo
         plain.model.config.layer_types = ["sliding_attention", "full_attention"]
     else:
         monkeypatch.setattr("trlm_retrieval.lm.packing._Pass.attend", lambda *_: _[2] * 0)
-    lm = TimeReversedLM(plain.model, plain.tokenizer, "both")
+    lm = TimeReversedLM(plain.model, plain.tokenizer, order="both")
     assert plain.supports_states and not lm.supports_states
     monkeypatch.undo()
     states = PassageStates()

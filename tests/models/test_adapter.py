@@ -26,7 +26,9 @@ def adapted(tiny_lm, tiny_lm_folder, tmp_path):
             torch.nn.init.normal_(parameter, std=0.2)
     folder = tmp_path / "adapter"
     save_adapter(with_adapter, tiny_lm_folder, "reverse", tiny_lm.start_tokens, folder)
-    return TimeReversedLM(model, tiny_lm.tokenizer, "reverse", tiny_lm.start_tokens), folder
+    return TimeReversedLM(
+        model, tiny_lm.tokenizer, order="reverse", start_tokens=tiny_lm.start_tokens
+    ), folder
 
 
 def test_a_loaded_adapter_scores_as_peft_does(tiny_lm, adapted):

@@ -102,8 +102,8 @@ def test_fingerprints_tell_models_apart(make_tiny_lm):
     others = [make_tiny_lm("both", seed=1), make_tiny_lm("forward"), make_tiny_lm("both")]
     with torch.no_grad():
         others[2].model.model.layers[0].mlp.up_proj.weight.add_(0.01)
-    others[2] = TimeReversedLM(others[2].model, others[2].tokenizer, "both")
-    lowered = TimeReversedLM(make_tiny_lm("both").model.bfloat16(), first.tokenizer, "both")
+    others[2] = TimeReversedLM(others[2].model, others[2].tokenizer, order="both")
+    lowered = TimeReversedLM(make_tiny_lm("both").model.bfloat16(), first.tokenizer, order="both")
     assert len({lm.fingerprint for lm in (first, lowered, *others)}) == 5
 
 

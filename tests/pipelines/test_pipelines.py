@@ -153,7 +153,7 @@ def test_indexing_writes_what_the_retrievers_read(tmp_path, monkeypatch, word_em
     written = pipeline.run({"router": {"sources": ["a.md", "b.txt", "c.html"]}})
     index = PassageIndex.open("trlm-index")
     assert len(index) == written["writer"]["documents_written"] >= 4
-    assert "generators" in index.search_bm25("generators", 1)[0].content
+    assert "generators" in index.search_bm25("generators", top_k=1)[0].content
     assert all(len(d.content.split()) <= 150 for d in index.documents())
     again = load("indexing").run({"router": {"sources": ["a.md"]}})
     assert again["writer"]["documents_written"] >= 1

@@ -31,8 +31,10 @@ def test_prompts_are_ranked_by_their_mean_gain(tiny_lm):
 def test_candidates_come_from_every_output(tiny_lm):
     sampling = Sampling(max_tokens=5, seed=2)
     done = []
-    found = infer_prompts(tiny_lm, OUTPUTS, 3, sampling, progress=done.append)
-    written = generate_queries(tiny_lm, OUTPUTS, 3, question_template(tiny_lm), sampling)
+    found = infer_prompts(tiny_lm, OUTPUTS, number=3, sampling=sampling, progress=done.append)
+    written = generate_queries(
+        tiny_lm, OUTPUTS, 3, direction=question_template(tiny_lm), sampling=sampling
+    )
     assert {c.text for c in found} == {q.text for queries in written for q in queries}
     assert sum(done) == 3
     assert found == rank_prompts(tiny_lm, OUTPUTS, [q.text for qs in written for q in qs])

@@ -33,7 +33,7 @@ def learned(make_tiny_lm, order):
         made.model(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return TimeReversedLM(made.model, made.tokenizer, order)
+    return TimeReversedLM(made.model, made.tokenizer, order=order)
 
 
 def test_a_reverse_model_agrees_with_trying_all_tokens(make_tiny_lm):

@@ -103,4 +103,4 @@ def test_scores_count_them_and_warn_once(lm, monkeypatch, tmp_path, caplog):
 
 def test_bad_input(lm):
     with pytest.raises(ValueError, match="examined must be positive"):
-        undertrained_tokens(lm, 0)
+        undertrained_tokens(lm, examined=0)

@@ -122,7 +122,7 @@ def test_index(tmp_path_factory, word_embedder, documents, query, top_k):
         assert not documents or any(not (d.content or "").strip() for d in documents)
         return
     try:
-        found = index.search_bm25(query, top_k) + index.search_dense(query, top_k=top_k)
+        found = index.search_bm25(query, top_k=top_k) + index.search_dense(query, top_k=top_k)
     except ValueError as error:
         assert "query" in str(error) or "top_k" in str(error)
         return

@@ -117,7 +117,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of made-up sections."""
     folder = tmp_path_factory.mktemp("corpus") / "shards"
     sections = made_up_sections()
-    pack(sections, train_tokenizer(sections, 400), folder, ["made-up.jsonl"])
+    pack(sections, train_tokenizer(sections, 400), folder, sources=["made-up.jsonl"])
     return folder
 
 

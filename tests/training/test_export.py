@@ -38,7 +38,12 @@ def test_a_packaged_model_scores_by_name(demo, tmp_path, monkeypatch, no_network
         )
     )
     size = export_run(
-        demo.finetuning.folder, folder, "trlm-test", "Apache-2.0", precision, [figures, ranked]
+        demo.finetuning.folder,
+        folder,
+        name="trlm-test",
+        licence="Apache-2.0",
+        precision=precision,
+        figures=[figures, ranked],
     )
     assert size == sum(path.stat().st_size for path in folder.iterdir())
     monkeypatch.setattr(weights, "HOME", tmp_path)
@@ -63,12 +68,14 @@ def test_int8_takes_a_quarter(demo, tmp_path):
     sizes = {}
     for precision in ("int8", "float16"):
         folder = tmp_path / precision
-        export_run(demo.finetuning.folder, folder, "x", "MIT", precision)
+        export_run(demo.finetuning.folder, folder, name="x", licence="MIT", precision=precision)
         sizes[precision] = sum(p.stat().st_size for p in folder.glob("*.safetensors"))
     whole = (demo.finetuning.model_folder / "model.safetensors").stat().st_size
     assert sizes["int8"] < 0.3 * whole and sizes["float16"] < 0.6 * whole
     # written over each other, only the latest weights are left
-    export_run(demo.finetuning.folder, tmp_path / "int8", "x", "MIT", "float16")
+    export_run(
+        demo.finetuning.folder, tmp_path / "int8", name="x", licence="MIT", precision="float16"
+    )
     assert [p.name for p in (tmp_path / "int8").glob("*.safetensors")] == ["model.safetensors"]
 
 
@@ -85,7 +92,7 @@ def test_an_adapter_ships_without_its_base(
         device_tokens=256,
     )
     folder = tmp_path / "trlm-test"
-    size = export_run(run.folder, folder, "trlm-test", "Apache-2.0", "int8")
+    size = export_run(run.folder, folder, name="trlm-test", licence="Apache-2.0", precision="int8")
     assert not (folder / "config.json").exists()
     assert size < (tiny_lm_folder / "model.safetensors").stat().st_size
     monkeypatch.setattr(weights, "HOME", tmp_path)
@@ -96,7 +103,9 @@ def test_an_adapter_ships_without_its_base(
     np.testing.assert_allclose(found, expected, atol=0.01)
     card = (folder / "README.md").read_text()
     assert "| adapter | LoRA, added to" in card and "adapter of rank 2 |" in card
-    export_run(run.folder, folder, "trlm-test", "Apache-2.0", "float16", merge=True)
+    export_run(
+        run.folder, folder, name="trlm-test", licence="Apache-2.0", precision="float16", merge=True
+    )
     assert (folder / "config.json").exists()
     merged = TimeReversedLM.from_pretrained(folder, dtype="float32")
     np.testing.assert_allclose([x.mean for x in merged.score(PAIRS)], expected, atol=0.01)
@@ -109,16 +118,37 @@ def _weights(folder):
 def test_a_share_of_the_base_is_the_average_of_the_weights(demo, tmp_path):
     before = _weights(demo.pretraining.model_folder)
     after = _weights(demo.finetuning.model_folder)
-    export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "float16", base_share=0.25)
+    export_run(
+        demo.finetuning.folder,
+        tmp_path,
+        name="x",
+        licence="MIT",
+        precision="float16",
+        base_share=0.25,
+    )
     for name, found in _weights(tmp_path).items():
         expected = 0.25 * before[name] + 0.75 * after[name]
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
     assert "0.25 of the weights before it and 0.75" in (tmp_path / "README.md").read_text()
     with pytest.raises(RunError, match="began with random weights"):
-        export_run(demo.pretraining.folder, tmp_path, "x", "MIT", "int8", base_share=0.5)
+        export_run(
+            demo.pretraining.folder,
+            tmp_path,
+            name="x",
+            licence="MIT",
+            precision="int8",
+            base_share=0.5,
+        )
     for share in (-0.1, 1):
         with pytest.raises(ValueError, match="below 1"):
-            export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "int8", base_share=share)
+            export_run(
+                demo.finetuning.folder,
+                tmp_path,
+                name="x",
+                licence="MIT",
+                precision="int8",
+                base_share=share,
+            )
 
 
 def test_a_share_of_the_base_weakens_an_adapter(pair_file, tiny_lm_folder, options, tmp_path):
@@ -134,7 +164,15 @@ def test_a_share_of_the_base_weakens_an_adapter(pair_file, tiny_lm_folder, optio
     before, after = _weights(tiny_lm_folder), _weights(run.model_folder)
     for merge in (False, True):
         folder = tmp_path / f"{merge}"
-        export_run(run.folder, folder, "x", "MIT", "float16", merge=merge, base_share=0.25)
+        export_run(
+            run.folder,
+            folder,
+            name="x",
+            licence="MIT",
+            precision="float16",
+            merge=merge,
+            base_share=0.25,
+        )
         found = _weights(folder)
         changed = 0
         for name, weight in found.items():
@@ -151,24 +189,40 @@ def test_a_base_of_another_shape_has_no_average(pretrain_tiny, make_tiny_lm, tmp
     settings["base"] = str(tmp_path / "other")
     (run.folder / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(RunError, match="differ in shape"):
-        export_run(run.folder, tmp_path / "out", "x", "MIT", "int8", base_share=0.5)
+        export_run(
+            run.folder, tmp_path / "out", name="x", licence="MIT", precision="int8", base_share=0.5
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_a_recommended_weight_ships_with_the_model(demo, tmp_path):
-    export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "int8", first_stage_weight=0.8)
+    export_run(
+        demo.finetuning.folder,
+        tmp_path,
+        name="x",
+        licence="MIT",
+        precision="int8",
+        first_stage_weight=0.8,
+    )
     assert TimeReversedLM.from_pretrained(tmp_path).first_stage_weight == 0.8
     assert "| weight of the first stage | 0.8," in (tmp_path / "README.md").read_text()
-    export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "int8")
+    export_run(demo.finetuning.folder, tmp_path, name="x", licence="MIT", precision="int8")
     assert TimeReversedLM.from_pretrained(tmp_path).first_stage_weight is None
     assert "weight of the first stage" not in (tmp_path / "README.md").read_text()
     with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
-        export_run(demo.finetuning.folder, tmp_path, "x", "MIT", "int8", first_stage_weight=2)
+        export_run(
+            demo.finetuning.folder,
+            tmp_path,
+            name="x",
+            licence="MIT",
+            precision="int8",
+            first_stage_weight=2,
+        )
 
 
 def test_a_run_that_is_not_finished_is_refused(tmp_path):
     with pytest.raises(RunError, match="no finished run"):
-        export_run(tmp_path, tmp_path / "out", "x", "MIT", "int8")
+        export_run(tmp_path, tmp_path / "out", name="x", licence="MIT", precision="int8")
 
 
 def test_packaged_models_are_whole():

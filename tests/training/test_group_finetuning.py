@@ -191,7 +191,7 @@ def test_what_is_no_encoder_is_refused(tiny_lm_folder, tiny_encoder, train, tmp_
 
 def test_an_exported_model_goes_on(train, tmp_path):
     run = train("first", steps=1)
-    export_run(run.folder, tmp_path / "small", "small", "MIT", "int8")
+    export_run(run.folder, tmp_path / "small", name="small", licence="MIT", precision="int8")
     before, after = begin(run.model_folder)[0], begin(tmp_path / "small")[0]
     weights = after.state_dict()
     for name, value in before.state_dict().items():

@@ -97,11 +97,6 @@ def find_markers(text: str, sources: Collection[int]) -> list[Marker]:
     return found
 
 
-def without_markers(text: str, sources: Collection[int]) -> str:
-    """The text without the markers of these sources and the blanks right before them."""
-    return _edited(text, _removals(text, _known(text, sources)))
-
-
 def marked_sentences(
     text: str, sources: Collection[int], language: str = "en"
 ) -> list[MarkedSentence]:

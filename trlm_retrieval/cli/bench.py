@@ -39,9 +39,6 @@ def bench(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
     ] = None,
-    plot_file: Annotated[
-        Path | None, typer.Option("--plot", help="Write a plot of cost against passages.")
-    ] = None,
 ) -> None:
     """Time scoring: the base, ours without and with passage states, in int8, and other packages.
 
@@ -55,7 +52,7 @@ def bench(
     """
     cases = [(n, 1) for n in _numbers(passages, "--passages")]
     cases += [(100, n) for n in _numbers(queries, "--queries")]
-    check_extras("psutil", *(["matplotlib"] if plot_file else []))
+    check_extras("psutil")
     check_data(data)
     check_model(model)
     with working("Loading"):
@@ -97,9 +94,6 @@ def bench(
     if json_file is not None:
         found.write_json(json_file)
         err.print(f"wrote {json_file}", soft_wrap=True)
-    if plot_file is not None:
-        b.plot(found, plot_file)
-        err.print(f"wrote {plot_file}", soft_wrap=True)
 
 
 def _show(found: "Benchmark") -> None:

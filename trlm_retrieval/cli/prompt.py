@@ -77,7 +77,9 @@ def infer(
             found = rank_prompts(lm, given, prompts, progress=advance)
     else:
         with progress_bar("Reading outputs", len(given)) as advance:
-            found = infer_prompts(lm, given, number, Sampling(seed=seed), progress=advance)
+            found = infer_prompts(
+                lm, given, number=number, sampling=Sampling(seed=seed), progress=advance
+            )
     if found and found[0].cut_tokens:
         err.print(
             f"note: the last {count(found[0].cut_tokens, 'token')} of long outputs are not read",
@@ -134,7 +136,7 @@ def tokens(
 
         lm = TimeReversedLM.from_pretrained(model)
     with progress_bar("Trying tokens", examined + 200) as advance:
-        found = undertrained_tokens(lm, examined, advance)
+        found = undertrained_tokens(lm, examined=examined, progress=advance)
     ids = {token.id for token in found}
     kept = keep_tokens(model_key(lm.model, lm.tokenizer), ids)
     share = None if content is None else share_of(lm.encoder.encode_texts([content])[0], ids)
@@ -190,7 +192,7 @@ def brute_force(
     vocabulary = len(lm.tokenizer)
     err.print(f"{count(vocabulary, 'token')} to try, {count(len(ids), 'token')} each")
     with progress_bar("Trying tokens", vocabulary) as advance:
-        found = preceding_tokens(lm, ids, top_k, advance)
+        found = preceding_tokens(lm, ids, top_k=top_k, progress=advance)
     if as_json:
         print_json([asdict(token) for token in found])
         return
@@ -266,7 +268,7 @@ def search(
             }
         else:
             hostile = searching.strengthen(
-                lm, str(query), content, length, steps, seed, progress=advance
+                lm, str(query), content, length=length, steps=steps, seed=seed, progress=advance
             )
             facts = {
                 "addition": hostile.addition,

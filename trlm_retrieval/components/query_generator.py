@@ -160,8 +160,8 @@ class TRLMQueryGenerator(ModelComponent[TimeReversedLM]):
                 lm,
                 written,
                 number,
-                template,
-                self._sampling,
+                direction=template,
+                sampling=self._sampling,
                 max_passage_tokens=self.max_passage_tokens,
             )
         )

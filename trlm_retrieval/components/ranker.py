@@ -106,7 +106,7 @@ class TRLMRanker(ModelComponent[PairScorer]):
         if max_passage_tokens is not None and max_passage_tokens <= 0:
             raise ValueError(f"max_passage_tokens must be positive, not {max_passage_tokens}")
         if soft_prompt is not None and direction is not None:
-            raise ValueError("a soft prompt stands in for a direction: leave direction out")
+            raise ValueError("a soft prompt replaces a direction: leave direction out")
         if soft_prompt is not None and not isinstance(model, str):
             raise ValueError(
                 "soft_prompt is for a model that is loaded here: give the model's name, or load it "
@@ -124,17 +124,12 @@ class TRLMRanker(ModelComponent[PairScorer]):
         self.max_passage_tokens = max_passage_tokens
         self.states_folder = states_folder
 
-    def warm_up(self) -> None:
+    def _check(self, lm: PairScorer) -> None:
         """
-        Loads the model; does nothing if it is loaded.
-
-        :raises ModelError: If the model is not there or does not fit the direction.
+        :raises ModelError: If the model does not fit the direction.
         :raises StatesError: If the states folder is damaged, or of another model or setting.
         :raises ValueError: If there is a states folder and the model is behind a server.
         """
-        ModelComponent.warm_up(self)
-
-    def _check(self, lm: PairScorer) -> None:
         lm.template(self.direction)
         if self.states_folder is None:
             return

@@ -215,8 +215,8 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
             self._lm,
             [part for _, part in parts],
             self.number,
-            question_template(self._lm),
-            Sampling(SAMPLING.temperature, SAMPLING.top_p, SAMPLING.max_tokens, self.seed),
+            direction=question_template(self._lm),
+            sampling=Sampling(SAMPLING.temperature, SAMPLING.top_p, SAMPLING.max_tokens, self.seed),
         )
         texts = [query.text for queries in found for query in queries]
         scores = iter(judged(self.inner, texts))

@@ -101,9 +101,9 @@ def generate_queries(
     lm: TimeReversedLM,
     passages: Sequence[str],
     number: int,
+    *,
     direction: "Direction | str | None" = None,
     sampling: Sampling | None = None,
-    *,
     max_passage_tokens: int | None = None,
     progress: Progress | None = None,
 ) -> list[list[GeneratedQuery]]:

@@ -92,7 +92,11 @@ def quantize_int8(model: Any) -> Any:
 def _largest_inputs(model: Any) -> dict[str, torch.Tensor]:
     """For each linear layer the largest absolute input of each channel, over random tokens."""
     largest: dict[str, torch.Tensor] = {}
-    names = {m: name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    names: dict[torch.nn.Module, str] = {
+        module: name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
 
     def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         rows = inputs[0].reshape(-1, inputs[0].shape[-1])

@@ -59,6 +59,7 @@ class TimeReversedLM(PairScorer):
         self,
         model: Any,
         tokenizer: Any,
+        *,
         order: Orders = "forward",
         start_tokens: dict[str, str] | None = None,
         token_budget: int | None = None,
@@ -167,11 +168,11 @@ class TimeReversedLM(PairScorer):
         lm = cls(
             quantize_int8(loaded.model) if dtype == INT8 else loaded.model.to(device),
             loaded.tokenizer,
-            loaded.order,
-            loaded.start_tokens,
-            token_budget,
-            prompt,
-            states_megabytes,
+            order=loaded.order,
+            start_tokens=loaded.start_tokens,
+            token_budget=token_budget,
+            soft_prompt=prompt,
+            states_megabytes=states_megabytes,
         )
         lm.name = str(name_or_folder)
         lm.first_stage_weight = loaded.first_stage_weight

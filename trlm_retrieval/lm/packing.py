@@ -44,7 +44,7 @@ class _Row:
 
     @property
     def stem(self) -> tuple[int, ...]:
-        """The context but for its last token, whose output each tail needs and computes anew."""
+        """The context without its last token, whose output each tail needs and computes anew."""
         return self.context[:-1]
 
     @property

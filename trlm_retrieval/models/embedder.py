@@ -69,7 +69,7 @@ class SentenceEmbedder:
     """
 
     def __init__(
-        self, model: str = "minilm", device: str | None = None, batch_size: int = 32
+        self, model: str = "minilm", *, device: str | None = None, batch_size: int = 32
     ) -> None:
         if batch_size <= 0:
             raise ValueError(f"batch_size must be greater than 0, but got {batch_size}")

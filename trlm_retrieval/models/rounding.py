@@ -8,6 +8,6 @@ LEVELS = 127
 def int8_scale(values: torch.Tensor, dim: int, smallest: float) -> torch.Tensor:
     """The scale of float32 values that share one along ``dim``, which stays with length 1.
 
-    :param smallest: the scale where all values are as good as zero.
+    :param smallest: the least scale, for values that are all zero or nearly so.
     """
     return (values.abs().amax(dim, keepdim=True) / LEVELS).clamp_min(smallest)

@@ -51,7 +51,7 @@ class RayActors:
     """
 
     def __init__(
-        self, job: Job, actors: int | None = None, cpus: int = 1, gpus: float | None = None
+        self, job: Job, *, actors: int | None = None, cpus: int = 1, gpus: float | None = None
     ) -> None:
         self._started = not ray.is_initialized()
         if self._started:

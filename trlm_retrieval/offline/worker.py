@@ -54,7 +54,6 @@ class Done:
         states, passages without text.
     :ivar cut: rows whose passage was cut.
     :ivar started: when the worker began, in seconds since the epoch.
-    :ivar cpu_seconds: of all processor cores that its process used for it.
     """
 
     shard: int
@@ -63,7 +62,6 @@ class Done:
     cut: int
     started: float
     seconds: float
-    cpu_seconds: float
 
 
 class Worker:
@@ -111,20 +109,12 @@ class Worker:
                 f"this worker's {self.job.model!r} is not the model that the parts are made with: "
                 "see that all machines have the same files, and name the dtype"
             )
-        started, cpu_started = time.time(), time.process_time()
+        started = time.time()
         table = read_shard(shard, self.job.columns)
         make = self._scores if self.job.states is None else self._states
         with self.job.parts.new_part(shard) as part:
             unscored, cut = make(shard, table, part, progress)
-        return Done(
-            shard.number,
-            shard.rows,
-            unscored,
-            cut,
-            started,
-            time.time() - started,
-            time.process_time() - cpu_started,
-        )
+        return Done(shard.number, shard.rows, unscored, cut, started, time.time() - started)
 
     def _scores(
         self, shard: Shard, table: pa.Table, part: Path, progress: Progress | None

@@ -123,7 +123,7 @@ def _answer(
 def _marked(
     text: str, start: int, end: int, markers: Sequence[Marker], wrong: Collection[int]
 ) -> tuple[tuple[str, bool], ...]:
-    """A part of the answer without its markers, but for the wrong ones, which are struck out."""
+    """A part of the answer; right markers are left out and wrong ones are struck out."""
     pieces: list[tuple[str, bool]] = []
     for marker in markers:
         if start <= marker.span.start and marker.span.end <= end:

@@ -148,7 +148,7 @@ class PassageIndex:
         return (_copy(document, None) for document in self._snapshot.documents)
 
     def search_bm25(
-        self, query: str, top_k: int = 10, filters: Filters | None = None
+        self, query: str, *, top_k: int = 10, filters: Filters | None = None
     ) -> list[Document]:
         """
         Find documents that share words with the query.
@@ -172,6 +172,7 @@ class PassageIndex:
     def search_dense(
         self,
         query: str | None = None,
+        *,
         top_k: int = 10,
         filters: Filters | None = None,
         query_embedding: Sequence[float] | None = None,

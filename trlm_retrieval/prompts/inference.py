@@ -73,9 +73,9 @@ def rank_prompts(
 def infer_prompts(
     lm: TimeReversedLM,
     outputs: Sequence[str],
+    *,
     number: int = 8,
     sampling: Sampling | None = None,
-    *,
     max_output_tokens: int | None = 256,
     progress: Progress | None = None,
 ) -> list[Candidate]:
@@ -92,8 +92,8 @@ def infer_prompts(
         lm,
         outputs,
         number,
-        question_template(lm),
-        sampling,
+        direction=question_template(lm),
+        sampling=sampling,
         max_passage_tokens=max_output_tokens,
         progress=progress,
     )

@@ -32,6 +32,7 @@ class Preceding:
 def preceding_tokens(
     lm: TimeReversedLM,
     text_ids: Sequence[int],
+    *,
     top_k: int = 10,
     progress: Progress | None = None,
 ) -> list[Preceding]:

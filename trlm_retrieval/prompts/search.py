@@ -176,6 +176,7 @@ def strengthen(
     lm: TimeReversedLM,
     query: str,
     passage: str,
+    *,
     length: int = 8,
     steps: int = 10,
     seed: int = 0,

@@ -46,7 +46,7 @@ class UndertrainedToken:
 
 
 def undertrained_tokens(
-    lm: TimeReversedLM, examined: int = 500, progress: Progress | None = None
+    lm: TimeReversedLM, *, examined: int = 500, progress: Progress | None = None
 ) -> list[UndertrainedToken]:
     """Find tokens that are near the centroid, or in a cluster with such, and are not repeated.
 

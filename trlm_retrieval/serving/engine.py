@@ -69,7 +69,9 @@ class Engine:
                 component.model = lm
                 component.warm_up()
         self.retrieval.warm_up()  # cited_rag's generator is loaded by the first who asks it
-        self.gate = Gate(settings.workers, settings.queue, settings.timeout, on_change)
+        self.gate = Gate(
+            settings.workers, queue=settings.queue, timeout=settings.timeout, on_change=on_change
+        )
 
     async def retrieve(self, query: str, top_k: int, explain: bool) -> RetrievalResult:
         """Passages of the index for a question, best first."""

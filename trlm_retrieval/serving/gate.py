@@ -31,6 +31,7 @@ class Gate:
     def __init__(
         self,
         workers: int,
+        *,
         queue: int,
         timeout: float,
         on_change: Callable[[int], Any] = lambda change: None,

@@ -22,6 +22,7 @@ _READS = {"forward": "first to last", "reverse": "last to first", "both": "in ei
 def export_run(
     run: Path,
     folder: Path,
+    *,
     name: str,
     licence: str,
     precision: Literal["int8", "float16"],

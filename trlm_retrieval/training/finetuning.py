@@ -95,7 +95,9 @@ def finetune(
     batches = max(1, batch_tokens // device_tokens)
 
     def scorer() -> TimeReversedLM:
-        return TimeReversedLM(model, tokenizer, order, starts, device_tokens)
+        return TimeReversedLM(
+            model, tokenizer, order=order, start_tokens=starts, token_budget=device_tokens
+        )
 
     template = scorer().template(direction)
 

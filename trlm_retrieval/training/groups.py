@@ -205,7 +205,7 @@ class HardNegatives:
             yield group
 
     def _found(self, pair: int) -> Iterator[int]:
-        """Passages that BM25 finds for the pair's query, best first, but for its own."""
+        """Passages that BM25 finds for the pair's query, best first, without its own."""
         scores = self._bm25.scores(words(self._queries[pair])).copy()
         scores[self._passage_of[pair]] = 0
         count = min(_LOOKED_AT, len(scores) - 1)

@@ -2,7 +2,7 @@
 
 A step's gradient is that of the loss over all its batches together: each term's sum is divided by
 the number of units (tokens, pairs) in the whole step. So it does not depend on how the step is
-divided among batches and devices, but for rounding.
+divided among batches and devices, apart from rounding.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence

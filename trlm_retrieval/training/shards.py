@@ -31,6 +31,7 @@ def pack(
     sections: Iterable[Section],
     tokenizer: Any,
     folder: Path,
+    *,
     sources: Sequence[str] = (),
     shard_tokens: int = _SHARD_TOKENS,
 ) -> dict[Split, int]:

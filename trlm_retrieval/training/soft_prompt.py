@@ -143,7 +143,9 @@ def train_soft_prompt(
     model: Any = loaded.model.to(workers.device).requires_grad_(False)
 
     def scorer() -> TimeReversedLM:
-        return TimeReversedLM(model, loaded.tokenizer, loaded.order, starts, states_megabytes=0)
+        return TimeReversedLM(
+            model, loaded.tokenizer, order=loaded.order, start_tokens=starts, states_megabytes=0
+        )
 
     lm = scorer()
     written = lm.template(template)

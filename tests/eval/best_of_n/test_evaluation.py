@@ -140,4 +140,4 @@ def test_missing_and_empty_files_and_unknown_methods(tmp_path, file, tiny_lm):
     with pytest.raises(DataError, match="no prompt"):
         load_prompts(tmp_path / "empty.jsonl")
     with pytest.raises(DataError, match="unknown method 'magic'"):
-        evaluate_best_of_n(file, tiny_lm, "tiny", ["magic"], cache_folder=tmp_path)
+        evaluate_best_of_n(file, tiny_lm, "tiny", methods=["magic"], cache_folder=tmp_path)

@@ -73,7 +73,9 @@ def test_the_threshold_has_the_best_f1():
 
 
 def evaluate(file, lm, tmp_path, methods=None, **settings):
-    return evaluate_citation(file, lm, "tiny", methods, cache_folder=tmp_path / "cache", **settings)
+    return evaluate_citation(
+        file, lm, "tiny", methods=methods, cache_folder=tmp_path / "cache", **settings
+    )
 
 
 def test_every_method_scores_every_passage(file, tiny_lm, word_embedder, tmp_path):
@@ -153,4 +155,4 @@ def test_missing_files_empty_files_and_unknown_methods(file, tmp_path, tiny_lm):
     with pytest.raises(DataError, match="no claim with a source"):
         load_claims(tmp_path / "empty.jsonl")
     with pytest.raises(DataError, match="unknown method 'magic'"):
-        evaluate_citation(file, tiny_lm, "tiny", ["magic"], cache_folder=tmp_path)
+        evaluate_citation(file, tiny_lm, "tiny", methods=["magic"], cache_folder=tmp_path)

@@ -73,7 +73,7 @@ def test_the_command(file, tiny_lm_folder, tmp_path, capsys):
 
 def test_nothing_to_evaluate(file, tiny_lm, tmp_path):
     with pytest.raises(DataError, match="unknown method 'magic'"):
-        evaluate_citation(file, tiny_lm, "tiny", ["magic"], cache_folder=tmp_path)
+        evaluate_citation(file, tiny_lm, "tiny", methods=["magic"], cache_folder=tmp_path)
     file.write_text(json.dumps(LINES[1]) + "\n")
     with pytest.raises(DataError, match="no answer with a selected sentence"):
         evaluate_citation(file, tiny_lm, "tiny", cache_folder=tmp_path)

@@ -137,12 +137,12 @@ def export(
         size = export_run(
             run,
             folder,
-            name,
-            licence,
-            precision,
-            figures or [],
-            merge,
-            first_stage_weight,
-            base_share,
+            name=name,
+            licence=licence,
+            precision=precision,
+            figures=figures or [],
+            merge=merge,
+            first_stage_weight=first_stage_weight,
+            base_share=base_share,
         )
     out.print(f"{folder} holds {name}, {size / 1e6:.1f} MB", soft_wrap=True)

@@ -178,8 +178,8 @@ def finetune(
         int | None,
         typer.Option(
             min=0,
-            help="With --groups: first layers of the encoder that are not trained, nor are its "
-            "embeddings; by default all layers.",
+            help="With --groups: do not train the encoder's embeddings and this many of its "
+            "first layers; by default none of it is trained.",
         ),
     ] = None,
     encoder_rate: Annotated[

@@ -50,7 +50,9 @@ def pack(
         from trlm_retrieval.training.tokenizer import load_tokenizer
 
         kind = load_tokenizer(resolve(tokenizer))
-        tokens = pack_sections(read_sections(files), kind, folder, [file.name for file in files])
+        tokens = pack_sections(
+            read_sections(files), kind, folder, sources=[file.name for file in files]
+        )
     out.print(
         f"{folder} holds {tokens['train']:,} tokens to learn and {tokens['held_out']:,} held out",
         soft_wrap=True,
