@@ -15,10 +15,8 @@ import torch
 
 from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.files import read_json_lines
-from trlm_retrieval.models.store import resolve
+from trlm_retrieval.models.pair_classifier import load_pair_classifier, pair_logits
 from trlm_retrieval.training.groups import Group
-
-_BATCH = 16
 
 
 class Teacher:
@@ -46,38 +44,12 @@ class Teacher:
         :param name: a name of `trlm models list`, a folder or a hub id.
         :raises ModelError: if it is not there, or no cross-encoder.
         """
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        model, tokenizer = load_pair_classifier(name, "cross-encoder", device)
+        return cls(model, tokenizer, max_tokens)
 
-        location = str(resolve(name))
-        try:
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                location, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
-            )
-            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"{name} cannot be loaded as a cross-encoder: {error}") from error
-        if loading["missing_keys"]:
-            missing = ", ".join(sorted(loading["missing_keys"])[:3])
-            raise ModelError(f"{name} is no cross-encoder: it has no weights for {missing}")
-        return cls(model.to(device or "cpu"), tokenizer, max_tokens)
-
-    @torch.inference_mode()
     def scores(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """The model's scores (logits), float32, shape (pairs,)."""
-        order = sorted(range(len(pairs)), key=lambda n: len(pairs[n][0]) + len(pairs[n][1]))
-        scores = np.zeros(len(pairs), np.float32)
-        for start in range(0, len(order), _BATCH):
-            chosen = order[start : start + _BATCH]
-            inputs = self._tokenizer(
-                [pairs[n][0] for n in chosen],
-                [pairs[n][1] for n in chosen],
-                padding=True,
-                truncation="longest_first",
-                max_length=self._max_tokens,
-                return_tensors="pt",
-            ).to(self._model.device)
-            scores[chosen] = self._model(**inputs).logits[:, 0].float().cpu().numpy()
-        return scores
+        return pair_logits(self._model, self._tokenizer, pairs, self._max_tokens)[:, 0]
 
 
 def label_groups(
