@@ -1,34 +1,55 @@
 """What users would reach for instead, run for real on the same pairs; the extra ``bench`` has them.
 
-Each peer gets the loaded model and its texts and scores them in its own way; a bi-encoder stands
-for the cheap end. Peers that this machine lacks are named with the reason.
+Each peer gets the loaded model and its texts and scores them in its own way. A cross-encoder and a
+bi-encoder stand for what most people use; the packaged encoder-decoder runs beside them. Peers that
+this machine lacks are named with the reason.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.lm import DIRECTIONS, TimeReversedLM
+from trlm_retrieval.lm import DIRECTIONS, PassageStates, TimeReversedLM
+from trlm_retrieval.lm.states import StateFormat
+from trlm_retrieval.models.cross_encoder import CrossEncoder
 from trlm_retrieval.models.embedder import SentenceEmbedder
 from trlm_retrieval.models.store import resolve
 
 from .benchmark import BASE_BATCH, MAX_PASSAGE_TOKENS, Pairs
 
+CROSS_ENCODER = "ms-marco-minilm-l12"
+
+_STATE_BYTES = 2 * 1024**3
+
 Peer = Callable[[Pairs], list[float]]
 
 
-def ready_peers(lm: TimeReversedLM, pairs: Pairs) -> tuple[dict[str, Peer], dict[str, str]]:
-    """Peers that can run on these pairs, and those that cannot with the reason."""
+def ready_peers(
+    lm: TimeReversedLM, pairs: Pairs, *, quick: bool = False
+) -> tuple[dict[str, Peer], dict[str, str]]:
+    """Peers that can run on these pairs, and those that cannot with the reason.
+
+    :param quick: only those that need no package beside ours and take seconds.
+    """
     makers: dict[str, Callable[[TimeReversedLM, Pairs], Peer]] = {
-        "minicons": _minicons,
-        "lm_eval": _lm_eval,
-        "llama.cpp, 4 bits, reading only": _llama_cpp,
-        "minilm bi-encoder": _bi_encoder,
+        "trlm-small": _packaged,
+        "trlm-small, states": _packaged_states,
+        "trlm-small, int8 states": partial(_packaged_states, form=StateFormat("int8")),
+        f"cross-encoder {CROSS_ENCODER}": _cross_encoder,
+        "bi-encoder minilm": _bi_encoder,
     }
+    missing: dict[str, str] = {}
+    if not quick:
+        makers |= {
+            "minicons": _minicons,
+            "lm_eval": _lm_eval,
+            "llama.cpp, 4 bits, reading only": _llama_cpp,
+        }
+        missing["rerankers"] = "its query likelihood (UPR) takes T5 models only, all from a hub"
     ready: dict[str, Peer] = {}
-    missing = {"rerankers": "its query likelihood (UPR) takes T5 models only, all from a hub"}
     for name, make in makers.items():
         try:
             ready[name] = make(lm, pairs)
@@ -37,6 +58,33 @@ def ready_peers(lm: TimeReversedLM, pairs: Pairs) -> tuple[dict[str, Peer], dict
         except ModelError as error:
             missing[name] = str(error)
     return ready, missing
+
+
+def _packaged(lm: TimeReversedLM, pairs: Pairs) -> Peer:
+    packaged = TimeReversedLM.from_pretrained("trlm-small", states_megabytes=0)
+    return partial(_sums, packaged)
+
+
+def _packaged_states(
+    lm: TimeReversedLM,
+    pairs: Pairs,
+    form: StateFormat = StateFormat(),  # noqa: B008 - immutable
+) -> Peer:
+    packaged = TimeReversedLM.from_pretrained("trlm-small")
+    packaged.states = PassageStates(_STATE_BYTES, form)
+    _sums(packaged, pairs)  # reads the passages
+    return partial(_sums, packaged)
+
+
+def _sums(lm: TimeReversedLM, pairs: Pairs) -> list[float]:
+    return [found.sum for found in lm.score(pairs, max_passage_tokens=MAX_PASSAGE_TOKENS)]
+
+
+def _cross_encoder(lm: TimeReversedLM, pairs: Pairs) -> Peer:
+    model = CrossEncoder.from_pretrained(
+        CROSS_ENCODER, max_tokens=MAX_PASSAGE_TOKENS, device=lm.network.device
+    )
+    return lambda pairs: model.scores(pairs).tolist()
 
 
 def _texts(lm: TimeReversedLM, pairs: Pairs) -> list[tuple[str, str]]:

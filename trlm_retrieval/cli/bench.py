@@ -34,7 +34,10 @@ def bench(
     queries: Annotated[str, typer.Option(help="Numbers of queries, with 100 passages.")] = "4,16",
     rounds: Annotated[int, typer.Option(min=1, help="A ratio is the median over them.")] = 4,
     with_peers: Annotated[
-        bool, typer.Option("--peers/--no-peers", help="Run the packages of the extra `bench`.")
+        bool,
+        typer.Option(
+            "--peers/--no-peers", help="Also other models, and packages of the extra `bench`."
+        ),
     ] = True,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures here.")
@@ -82,11 +85,11 @@ def bench(
         pairs = b.sample_pairs(texts, asked, number, of_queries)
         b.compare_plain(models, pairs, found, rounds, say)
         b.compare_states(models, pairs, found, max(1, rounds - 1), say, on_disk=not quick)
-    if with_peers and not quick:
+    if with_peers:
         from trlm_retrieval.eval.bench.peers import ready_peers
 
         compared = [queries[0] for queries in b.sample_pairs(texts, asked, 100, 1)]
-        peers, missing = ready_peers(models.exact, compared)
+        peers, missing = ready_peers(models.exact, compared, quick=quick)
         b.compare_peers(models.exact, compared, peers, found, 1, say)
         for name, reason in missing.items():
             err.print(f"{name} was not run: {reason}", style="yellow")
