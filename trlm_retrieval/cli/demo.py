@@ -60,7 +60,7 @@ def demo(
     started = time.perf_counter()
     _prepare(index, model)
     with working("Loading"):
-        from trlm_retrieval.cli._ranking import Searcher
+        from trlm_retrieval.cli._searcher import Searcher
 
         searcher = Searcher(index, model, candidates)
     rankings = []
@@ -119,8 +119,13 @@ def show(ranking: "Ranking") -> None:
 
 
 def _entry(document: "Document", query: str) -> Text:
-    from trlm_retrieval.pages.display import marked, printable, query_pattern, snippet
-    from trlm_retrieval.pages.explanation import display_title
+    from trlm_retrieval.pages.display import (
+        display_title,
+        marked,
+        printable,
+        query_pattern,
+        snippet,
+    )
 
     pattern = query_pattern(query)
     text = Text(printable(display_title(document)), "bold cyan")
