@@ -16,8 +16,8 @@ def search_settings(
 
     :param pipeline: a name from :func:`trlm_retrieval.pipelines.names`.
     :param index: folder of the index.
-    :param model: what ranks; None leaves what the pipeline says. Where states of that model stand
-        beside the index, they are used.
+    :param model: what ranks; None is the model whose states stand beside the index, or else what
+        the pipeline says. States of the model that ranks are used.
     :param candidates: passages that each first stage finds, and that are reranked.
     :raises PassageIndexError: if there is no index, or none that this version can read.
     """
@@ -29,18 +29,18 @@ def search_settings(
         parts[name]["top_k"] = candidates
     # The ranker reads passages as the index does: else the states kept beside it would not match.
     parts["ranker"]["meta_fields_to_embed"] = read_manifest(index)["meta_fields_to_embed"]
-    if model is not None:
-        parts["ranker"]["model"] = model
-    if model_of_states(index / STATES) == parts["ranker"]["model"]:
+    of_states = model_of_states(index / STATES)
+    if model or of_states:
+        parts["ranker"]["model"] = model or of_states
+    if of_states == parts["ranker"]["model"]:
         parts["ranker"]["states_folder"] = str(index / STATES)
     return settings
 
 
 def search_inputs(query: str, candidates: int, explain: bool) -> dict[str, dict[str, Any]]:
     """What the pipeline ``retrieval`` is run with, so that it returns all its candidates."""
-    asked = {"query": query}
     return {
-        "bm25": asked,
-        "dense": asked,
+        "bm25": {"query": query},
+        "dense": {"query": query},
         "ranker": {"query": query, "explain": explain, "top_k": candidates},
     }

@@ -109,6 +109,20 @@ def start(models: Models) -> Benchmark:
     )
 
 
+def passages_that_fit(models: Models, pairs: Sequence[Pairs], rounds: int, seconds: float) -> int:
+    """How many passages can be compared in a time, told from one of them; at least 10, or all.
+
+    :param pairs: for each passage its pairs.
+    """
+    lm, mine = models.exact, pairs[0]
+    base, ours = _Timed(), _Timed()
+    base.run(lm, mine[:1], partial(base_scores, lm))
+    for scorer in (lm, models.int8):  # both read every passage twice: plain, and for its states
+        ours.run(lm, mine, partial(_scores, scorer))
+    left = seconds - 2 * rounds * _BASE_PAIRS * sum(base.seconds)
+    return min(len(pairs), max(10, int(left / (2 * sum(ours.seconds)))))
+
+
 def compare_plain(
     models: Models, pairs: Sequence[Pairs], found: Benchmark, rounds: int, say: Say
 ) -> None:

@@ -290,5 +290,8 @@ def test_the_demo_pulls_what_is_missing(
     assert run("demo", "--model", tiny_lm_folder).code == 0
     assert pulled == ["minilm"]
     pulled.clear()
-    assert run("demo").code == 2
-    assert pulled == ["minilm", "smollm2-135m"]
+    outcome = run("demo")
+    assert outcome.code == 0 and pulled == ["minilm"]
+    assert "states of 4 passages" in outcome.err
+    assert "states" not in run("demo").err
+    assert run("search", "what is a block", "--json").code == 0  # with the states' model

@@ -81,16 +81,21 @@ def run(arguments: Sequence[str]) -> int:
     _terminal.quieten()
     try:
         return app(list(arguments), prog_name="trlm", standalone_mode=False) or 0
-    except typer.Exit as stop:
-        return stop.exit_code
+    except typer.Exit as stop:  # typer's own answer to Ctrl-C is one as well
+        return _interrupted() if stop.exit_code == INTERRUPTED else stop.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         # The reader of our output went away, as `head` does: no more output, no complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 (the last stop of every failure)
         return _report(error)
+
+
+def _interrupted() -> int:
+    print("\ninterrupted" if sys.stderr.isatty() else "interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def main() -> None:

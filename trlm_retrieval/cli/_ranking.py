@@ -1,21 +1,16 @@
-"""One question through the retrieval pipeline: what was found, and how long each stage took.
+"""What a question found, and a running server that finds it. Imports nothing heavy."""
 
-Imports Haystack and torch, so only a command that runs may import it.
-"""
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from trlm_retrieval.errors import RemoteError
 
-from haystack import Document, Pipeline, tracing
-from haystack.tracing.tracer import NullSpan
+if TYPE_CHECKING:
+    from haystack import Document
 
-from trlm_retrieval.pipelines.settings import search_inputs, search_settings
-
-_STAGES = {"bm25": "BM25", "dense": "FAISS", "fusion": "fusion", "ranker": "rerank"}
+Filters = dict[str, Any]
+_SECONDS = 120.0  # that a server may take for an answer
 
 
 @dataclass(frozen=True)
@@ -24,73 +19,91 @@ class Ranking:
 
     :ivar documents: all candidates, best first, with what the ranker measured in their meta.
     :ivar seconds: time of each stage, in the order of the pipeline.
+    :ivar candidates: how many passages were ranked.
     """
 
     query: str
-    documents: list[Document]
+    documents: list["Document"]
     seconds: dict[str, float]
+    candidates: int = field(default=-1)
+
+    def __post_init__(self) -> None:
+        if self.candidates < 0:
+            object.__setattr__(self, "candidates", len(self.documents))
 
     @property
-    def before(self) -> list[Document]:
+    def before(self) -> list["Document"]:
         """The same documents in the order of the first stage."""
         return sorted(self.documents, key=lambda found: found.meta["trlm"]["first_stage_rank"])
 
 
-class Searcher:
-    """The pipeline ``retrieval.yaml`` over one index, loaded once for many questions.
+class ServerSearcher:
+    """Asks a running ``trlm serve``, which has its index and its model loaded.
 
-    :param index: folder of the index.
-    :param model: what ranks; None leaves what the pipeline says. Where `trlm index --states` has
-        kept its states beside the index, they are used.
-    :param candidates: passages that each first stage finds, and that are reranked.
-    :raises PassageIndexError: if there is no index, or it is damaged.
-    :raises ModelError: if a model is not there.
-    :raises StatesError: if the index's states are damaged or do not fit.
+    :param url: its address, as it prints it.
+    :param top_k: passages to ask for.
+    :param api_key: the key that it wants, if any.
     """
 
-    def __init__(self, index: Path, model: str | None, candidates: int) -> None:
-        settings = search_settings("retrieval", index, model, candidates)
-        self.model: str = settings["components"]["ranker"]["init_parameters"]["model"]
-        self.candidates = candidates
-        self._pipeline = Pipeline.from_dict(settings)
-        self._pipeline.warm_up()
+    def __init__(self, url: str, top_k: int, api_key: str | None) -> None:
+        self.url = url.rstrip("/")
+        self.top_k = top_k
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
-    def ask(self, query: str, explain: bool = False) -> Ranking:
-        """Rank all candidates for a question."""
-        with _stopwatch() as seconds:
-            found = self._pipeline.run(search_inputs(query, self.candidates, explain))
-        stages = {label: seconds[name] for name, label in _STAGES.items() if name in seconds}
-        return Ranking(query, found["ranker"]["documents"], stages)
+    def ask(self, query: str, explain: bool = False, filters: Filters | None = None) -> Ranking:
+        """Its passages for a question.
 
+        :raises RemoteError: if it is out of reach, or refuses.
+        """
+        import time
 
-class _StopwatchTracer(tracing.Tracer):
-    """Haystack tells a tracer when a component begins and ends; this one notes the time."""
+        import httpx
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def trace(
-        self,
-        operation_name: str,
-        tags: dict[str, Any] | None = None,
-        parent_span: tracing.Span | None = None,
-    ) -> Iterator[tracing.Span]:
+        if filters:
+            raise RemoteError("a server searches its whole index: leave the filter out")
         started = time.perf_counter()
-        yield NullSpan()
-        if operation_name == "haystack.component.run":
-            name = (tags or {})["haystack.component.name"]
-            self.seconds[name] = time.perf_counter() - started
+        try:
+            answer = httpx.post(
+                f"{self.url}/retrieval/run",
+                json={"query": query, "top_k": self.top_k, "explain": explain},
+                headers=self._headers,
+                timeout=_SECONDS,
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise RemoteError(
+                f"no answer from {self.url} ({error or type(error).__name__}): is `trlm serve` "
+                "running there?"
+            ) from error
+        if answer.status_code != 200:
+            key = " (set TRLM_API_KEY to its key)" if answer.status_code == 401 else ""
+            raise RemoteError(f"{self.url} answered {answer.status_code}{key}: {answer.text[:200]}")
+        try:
+            found = answer.json()
+            documents = [_document(passage) for passage in found["passages"]]
+            candidates = int(found["candidates"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RemoteError(f"{self.url} is no `trlm serve`: it sent no passages") from error
+        seconds = {"server": time.perf_counter() - started}
+        return Ranking(query, documents, seconds, candidates)
 
-    def current_span(self) -> tracing.Span | None:
-        return None
+
+_MEASURED = (
+    "first_stage_rank",
+    "first_stage_score",
+    "log_likelihood",
+    "mean_log_likelihood",
+    "cut_tokens",
+)
 
 
-@contextmanager
-def _stopwatch() -> Iterator[dict[str, float]]:
-    earlier, watch = tracing.tracer.actual_tracer, _StopwatchTracer()
-    tracing.enable_tracing(watch)
-    try:
-        yield watch.seconds
-    finally:
-        tracing.enable_tracing(earlier)
+def _document(passage: dict[str, Any]) -> Any:
+    """What a server sent, in the shape of Haystack's Document, which takes seconds to import."""
+    measured = {name: passage[name] for name in _MEASURED}
+    if passage.get("token_gains") is not None:
+        measured |= {name: passage[name] for name in ("gain", "token_gains")}
+    return SimpleNamespace(
+        id=passage["id"],
+        content=passage["content"],
+        score=passage["score"],
+        meta={**passage["meta"], "title": passage["title"], "trlm": measured},
+    )

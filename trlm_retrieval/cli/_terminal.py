@@ -74,7 +74,9 @@ CandidatesOption = Annotated[
 ]
 
 
-def _question(value: str) -> str:
+def _question(value: str | None) -> str | None:
+    if value is None:
+        return None
     if not value.strip():
         raise typer.BadParameter("the question is empty")
     # Bytes that are no text arrive from the shell as surrogates, which no model reads.
@@ -85,6 +87,15 @@ QuestionArgument = Annotated[
     str,
     typer.Argument(
         help="What you want to know.", metavar="QUESTION", show_default=False, callback=_question
+    ),
+]
+MaybeQuestionArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="What you want to know; without it, a prompt asks.",
+        metavar="[QUESTION]",
+        show_default=False,
+        callback=_question,
     ),
 ]
 DEFAULT_INDEX = Path("trlm-index")

@@ -168,8 +168,7 @@ def as_data(answer: "GeneratedAnswer") -> dict[str, Any]:
 def show(answer: "GeneratedAnswer") -> None:
     """Print a cited answer for a person."""
     from trlm_retrieval.pages.citations import entailed, note
-    from trlm_retrieval.pages.display import printable
-    from trlm_retrieval.pages.explanation import display_title
+    from trlm_retrieval.pages.display import display_title, printable
 
     out.print(Text(printable(_marked(answer).strip())))
     out.print()

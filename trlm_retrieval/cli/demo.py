@@ -8,6 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from trlm_retrieval.cli._checks import check_model
+from trlm_retrieval.cli._states import drop_states, keep_states
 from trlm_retrieval.cli._terminal import (
     DEFAULT_INDEX,
     IndexOption,
@@ -34,7 +36,7 @@ QUESTIONS = (
     "why does my default list argument keep its old values between calls",
     "what values count as false in an if",
 )
-DEFAULT_RANKER = "smollm2-135m"
+DEMO_MODEL = "trlm-small"  # ships with the package; its states take 40 MB
 _SHOWN = 3
 
 
@@ -43,11 +45,12 @@ def demo(
     model: ModelOption = None,
     candidates: Annotated[
         int, typer.Option("--candidates", "-c", min=_SHOWN, help="Passages to rerank.")
-    ] = 12,
+    ] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch the models, index the Python reference, answer some questions.
+    """Fetch an embedder, index the Python reference, answer some questions.
 
+    The model that ranks ships with the package, and each passage is read once, when indexing.
     What is there already is used again, so that a second run takes seconds. Shows for each
     question the first passages before and after reranking.
 
@@ -58,11 +61,13 @@ def demo(
     * `trlm demo --index demo-index --json`
     """
     started = time.perf_counter()
-    _prepare(index, model)
+    if model is not None:
+        check_model(model)
+    _prepare(index, keep=model is None)
     with working("Loading"):
-        from trlm_retrieval.cli._ranking import Searcher
+        from trlm_retrieval.cli._searcher import Searcher
 
-        searcher = Searcher(index, model, candidates)
+        searcher = Searcher(index, model or DEMO_MODEL, candidates)
     rankings = []
     for question in QUESTIONS:
         with working(question):
@@ -119,8 +124,13 @@ def show(ranking: "Ranking") -> None:
 
 
 def _entry(document: "Document", query: str) -> Text:
-    from trlm_retrieval.pages.display import marked, printable, query_pattern, snippet
-    from trlm_retrieval.pages.explanation import display_title
+    from trlm_retrieval.pages.display import (
+        display_title,
+        marked,
+        printable,
+        query_pattern,
+        snippet,
+    )
 
     pattern = query_pattern(query)
     text = Text(printable(display_title(document)), "bold cyan")
@@ -132,14 +142,15 @@ def _entry(document: "Document", query: str) -> Text:
     return text
 
 
-def _prepare(folder: Path, model: str | None) -> None:
-    """Pull the models and make the index, unless they are there."""
+def _prepare(folder: Path, keep: bool) -> None:
+    """Pull the embedder and make the index, unless they are there.
+
+    :param keep: whether the states of the demo's model are kept beside the index.
+    """
     from trlm_retrieval.models.store import is_pulled, pull
 
-    needed = [DEFAULT_EMBEDDER] if model else [DEFAULT_EMBEDDER, DEFAULT_RANKER]
-    for name in needed:
-        if not is_pulled(name):
-            pull(name, report=lambda step, name=name: err.print(f"{name}: {step}"))  # type: ignore[misc]
+    if not is_pulled(DEFAULT_EMBEDDER):
+        pull(DEFAULT_EMBEDDER, report=lambda step: err.print(f"{DEFAULT_EMBEDDER}: {step}"))
     with working("Loading"):
         from trlm_retrieval.index_data import demo_documents
         from trlm_retrieval.passage_index import PassageIndex
@@ -149,6 +160,13 @@ def _prepare(folder: Path, model: str | None) -> None:
     if state != "ready":
         err.print(f"The demo index is {state}: indexing {count(len(documents), 'passage')}.")
         PassageIndex.build(folder, documents, embedder=DEFAULT_EMBEDDER, show_progress=True)
+        drop_states(folder)
+    if keep:
+        from trlm_retrieval.lm.state_folder import model_of_states
+        from trlm_retrieval.passage_index.files import STATES
+
+        if model_of_states(folder / STATES) != DEMO_MODEL:
+            keep_states(folder, DEMO_MODEL, None)
 
 
 def _state(folder: Path, wanted: dict[str, str | None]) -> str:

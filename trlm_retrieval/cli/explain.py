@@ -51,7 +51,7 @@ def explain(
         raise typer.BadParameter(f"there is no folder {output.parent}", param_hint="--output")
     check_index(index, model)
     with working("Loading"):
-        from trlm_retrieval.cli._ranking import Searcher
+        from trlm_retrieval.cli._searcher import Searcher
         from trlm_retrieval.cli.search import as_data
         from trlm_retrieval.files import write_text
         from trlm_retrieval.pages.explanation import heat_map

