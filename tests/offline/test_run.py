@@ -223,7 +223,7 @@ def test_the_command(tmp_path, pairs, tiny_lm_folder, capsys, monkeypatch):
         (["--actors", "2"], "only --ray has actors"),
         (["--states", "--prior"], "states have none"),
         (["--states-precision", "int8"], "only --states needs it"),
-        (["--direction", "up"], "direction must be one of"),
+        (["--direction", "up"], "is not one of 'ba', 'fo', 'forward'"),
         (["--query", "question"], "no column 'question'"),
     ],
 )
