@@ -74,7 +74,7 @@ def test_a_mistake_is_told_before_torch_is_imported(here: Path, command: str, to
         [sys.executable, "-c", program, ",".join(LATE), *command.split()],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 2

@@ -36,6 +36,7 @@ class Conversation:
     :param filters_of: turns ``field=value`` into filters.
     :param load: loads a searcher with another model; None where the model is a server's.
     :param top_k: passages to show.
+    :param loading: seconds that were spent before the first question.
     """
 
     searcher: Asked
@@ -43,6 +44,7 @@ class Conversation:
     filters_of: Callable[[list[str]], Filters | None]
     load: Callable[[str], Asked] | None
     top_k: int
+    loading: float
     filters: Filters | None = None
     last: Ranking | None = field(default=None, init=False)
 
@@ -50,7 +52,11 @@ class Conversation:
         """Ask and answer until the end of input."""
         with suppress(ImportError):  # Windows's own console has a history and its keys
             import readline  # noqa: F401 (gives both to `input`)
-        err.print("Ask a question; :help lists what else there is, Ctrl-D ends.", style="dim")
+        err.print(
+            f"Ready after {self.loading:.1f} s. Ask a question; :help lists what else there is, "
+            "Ctrl-D ends.",
+            style="dim",
+        )
         while True:
             try:
                 line = input(PROMPT).strip()

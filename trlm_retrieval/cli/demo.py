@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trlm_retrieval.cli._checks import check_model
-from trlm_retrieval.cli._states import drop_states, keep_states
+from trlm_retrieval.cli._states import drop_states, keep_states, states_format
 from trlm_retrieval.cli._terminal import (
     DEFAULT_INDEX,
     IndexOption,
@@ -166,7 +166,7 @@ def _prepare(folder: Path, keep: bool) -> None:
         from trlm_retrieval.passage_index.files import STATES
 
         if model_of_states(folder / STATES) != DEMO_MODEL:
-            keep_states(folder, DEMO_MODEL, None)
+            keep_states(folder, DEMO_MODEL, states_format("int8", None))
 
 
 def _state(folder: Path, wanted: dict[str, str | None]) -> str:

@@ -131,7 +131,7 @@ def search(
             searcher = load(model)
     loading = time.perf_counter() - started
     if question is None:
-        Conversation(searcher, show, as_filters, load, top_k, filters).run()
+        Conversation(searcher, show, as_filters, load, top_k, loading, filters).run()
         return
     with working("Ranking"):
         ranking = searcher.ask(question, explain, filters)
