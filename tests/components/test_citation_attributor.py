@@ -173,7 +173,7 @@ def test_documents_without_content_are_kept_and_never_cited(tiny_lm, caplog):
     documents = [Document(id="none"), Document(id="blank", content=" "), *DOCUMENTS]
     found = attribute(tiny_lm, ANSWER + " [1]", documents)
     assert [d.id for d in found.documents] == ["none", "blank", "gen", "with", "dict"]
-    assert "2 documents have no text" in caplog.text
+    assert "without text, which cannot be cited: 2" in caplog.text
     *_, last = found.meta["trlm"]["sentences"]
     assert last["markers"] == [
         {"number": 1, "document_id": "none", "score": None, "supported": False}

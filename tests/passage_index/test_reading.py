@@ -74,6 +74,8 @@ def test_skipped_files_are_named_with_the_reason(tmp_path: Path) -> None:
     write(tmp_path / "Makefile", "all:")
     write(tmp_path / "broken.pdf", "no pdf at all")
     write(tmp_path / "empty.txt", " \n")
+    write(tmp_path / "none.jsonl", "\n")
+    write(tmp_path / "none.jsonl.gz", b"")
     write(tmp_path / ".hidden/secret.txt", "hidden words")
     write(tmp_path / "rows.jsonl", '{"text": "good"}\n\n{"text": " "}\n')
 
@@ -90,7 +92,10 @@ def test_skipped_files_are_named_with_the_reason(tmp_path: Path) -> None:
         "empty.txt",
         ".hidden",
         "rows.jsonl, line 3",
+        "none.jsonl",
+        "none.jsonl.gz",
     }
+    assert reasons["none.jsonl"] == reasons["none.jsonl.gz"] == "no row in it"
     assert reasons["image.png"] == ".png files are not read"
     assert reasons["broken.pdf"] == "damaged PDF"
     assert reasons["empty.txt"] == reasons["rows.jsonl, line 3"] == "no text in it"
@@ -104,6 +109,7 @@ def test_skipped_files_are_named_with_the_reason(tmp_path: Path) -> None:
         ('{"body": "x"}', "no 'text' or 'content'"),
         ('{"text": 5}', "'text' must be text, found int"),
         ('{"text": "x", "_id": [1]}', "'_id' must be text or a number, found list"),
+        ('{"text": "x", "_id": true}', "'_id' must be text or a number, found bool"),
         ('{"text": "x", "title": {}}', "'title' must be text, found dict"),
         ('{"text": "x", "meta": "y"}', "'meta' must be an object, found str"),
         ("\xff", "not valid JSON"),
@@ -120,7 +126,7 @@ def test_a_malformed_row_is_named_by_file_and_line(tmp_path: Path, line: str, me
 def test_a_row_may_use_other_names_and_need_no_id(tmp_path: Path) -> None:
     rows = [
         {"content": "one", "id": "a", "metadata": {"year": 1999}},
-        {"text": "two", "_id": None, "title": None, "meta": None},
+        {"text": "two", "_id": "", "title": None, "meta": None},
         {"title": "Only a title", "text": ""},
     ]
     path = write(tmp_path / "rows.jsonl", "\n".join(json.dumps(row) for row in rows))
@@ -201,6 +207,19 @@ def test_split_refuses_a_size_of_nothing() -> None:
         ("\ufeff---\ntitle: Pump\n---\n\nA valve.", "Pump", "A valve."),
         ("---\n- no\n- fields\n---\nA valve.", None, None),
         ("---\nA valve.\n\n---\nMore.", None, None),
+        (
+            '+++\ntitle = "Pump"\ndate = 2024-01-02\n+++\n\n# Other\n\nA valve.',
+            "Pump",
+            "Other\n\nA valve.",
+        ),
+        ("+++\nnot toml\n+++\nA valve.", None, None),
+        ("---\ntitle:\n---\n# Pump\n\nA valve.", "Pump", None),
+        ("---\ntitle: [a, b]\n---\n# Pump\n\nA valve.", "Pump", None),
+        ("---\ntitle: 2020\n---\n# Pump\n\nA valve.", "2020", None),
+        ("> # Quoted\n\n- # Listed\n\n# Pump\n\nA valve.", "Pump", None),
+        ("# Pump[^1] {#pump}\n\nx\n\n[^1]: A valve.", "Pump", None),
+        ("# Pump<br/>Manual\n\nA valve.", "Pump Manual", None),
+        ("# See [the **docs**][d]\n\nA valve.\n\n[d]: http://x.org", "See the docs", None),
         ("<!-- # No -->\n\n## Second level\n\nA valve.", None, None),
     ],
 )
@@ -276,7 +295,8 @@ def test_every_source_keeps_its_place(tmp_path: Path) -> None:
     b = write(tmp_path / "b.txt", " ")
     rows = write(tmp_path / "c.jsonl", '{"text": "C1."}\n\n{"text": ""}\n{"text": "C3."}')
     image = write(tmp_path / "d.png", "x")
-    reading = read_sources([a, b, rows, image, a])
+    none = write(tmp_path / "e.jsonl", "")
+    reading = read_sources([a, b, rows, image, none, a])
     found = [passage.content for passage in reading.passages]
-    assert found == ["A.", "", "C1.", "", "C3.", "", "A."]
-    assert len(reading.skipped) == 3
+    assert found == ["A.", "", "C1.", "", "C3.", "", "", "A."]
+    assert len(reading.skipped) == 4

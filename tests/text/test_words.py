@@ -30,6 +30,11 @@ from trlm_retrieval.text.words import query_words, words
         ("hard\u00a0space", "hard space"),
         ("call __enter__ now", "enter"),
         ("ΣΊΣΥΦΟΣ", "σίσυφος"),
+        ("مُحَمَّد كاتب", "محمد"),
+        ("שָׁלוֹם עולם", "שלום"),
+        ("في ٢٠٢٠", "2020"),
+        ("साल २०२०", "2020"),
+        ("২০২০ সাল", "২০২০ 2020"),
     ],
 )
 def test_a_query_finds_its_text(text, query):

@@ -191,7 +191,7 @@ class TRLMCitationAttributor(ModelComponent[TimeReversedLM]):
             if not source.text.strip()
         }
         if empty:
-            logger.warning("%d documents have no text and cannot be cited", len(empty))
+            logger.warning("documents without text, which cannot be cited: %d", len(empty))
         if any(attribution.marked and attribution.sources for attribution in attributions):
             settings = AttributionSettings(
                 self.scored,

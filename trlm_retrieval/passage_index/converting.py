@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,8 +26,14 @@ KINDS = {
     ".pdf": "pdf",
 }
 _FRONT_MATTER = re.compile(
-    r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE
+    r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)"
+    r"|\A\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*(?:\n|\Z)",
+    re.DOTALL | re.MULTILINE,
 )
+# What a heading holds that is no part of its text: a footnote's mark, an anchor.
+_NOT_TITLE = re.compile(r"\[\^[^\]\s]*\]|\s*\{[#.:][^{}]*\}\s*\Z")
+_TITLE = ("heading_open", "h1", 0)  # of the text itself, not of a quotation in it
+_SHOWN = ("text", "code_inline", "image", "softbreak", "hardbreak")
 _TELLING = 3  # bytes beyond ASCII
 _UNUSED = {0x81, 0x8D, 0x8F, 0x90, 0x9D}  # of cp1252
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -103,32 +110,46 @@ def _markdown(text: str) -> Converted:
     """Markdown, parsed once: its plain text, its first heading, its front matter."""
     with _extra("markdown"):
         from markdown_it import MarkdownIt
+        from markdown_it.rules_block import StateBlock, reference
         from mdit_plain.renderer import RendererPlain  # type: ignore[import-untyped]
+
+    def link_definition(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+        first = state.bMarks[start] + state.tShift[start]
+        footnote = state.src.startswith("[^", first)  # which is text, and no link's address
+        return not footnote and reference(state, start, end, silent)
+
     body, meta = _front_matter(text)
     parser = MarkdownIt(renderer_cls=RendererPlain)
+    parser.block.ruler.at("reference", link_definition)
     tokens = parser.parse(body)
     for opening, inline in pairwise(tokens):
-        if "title" not in meta and opening.type == "heading_open" and opening.tag == "h1":
+        if "title" not in meta and (opening.type, opening.tag, opening.level) == _TITLE:
             shown = (
-                " " if child.type in ("softbreak", "hardbreak") else child.content
+                child.content if child.type in ("text", "code_inline", "image") else " "
                 for child in inline.children or []
-                if child.type in ("text", "code_inline", "softbreak", "hardbreak", "image")
+                if child.type in _SHOWN or child.content.lower().startswith("<br")
             )
-            if title := " ".join("".join(shown).split()):
+            if title := " ".join(_NOT_TITLE.sub("", "".join(shown)).split()):
                 meta["title"] = title
     rendered = parser.renderer.render(tokens, parser.options, {})
     return Converted(rendered if rendered.strip() else str(meta.get("title", "")), meta)
 
 
 def _front_matter(text: str) -> tuple[str, dict[str, Any]]:
-    """What is below the front matter, and its fields; text without any is left as it is."""
+    """What is below the front matter (YAML or TOML), and its fields; text without any is left as
+    it is."""
     import yaml  # type: ignore[import-untyped]
+
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
 
     found = _FRONT_MATTER.match(text)
     if not found:
         return text, {}
     try:
-        fields = yaml.safe_load(found[1])
+        fields = tomllib.loads(found[2]) if found[1] is None else yaml.safe_load(found[1])
     except (yaml.YAMLError, ValueError):
         return text, {}
     if fields is None:
@@ -136,10 +157,9 @@ def _front_matter(text: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(fields, dict):
         return text, {}
     meta = {str(name): value for name, value in json.loads(json_text(_named(fields))).items()}
-    if not isinstance(meta.get("title", ""), str):
-        meta["title"] = str(meta["title"])
-    if not meta.get("title", "-").strip():
-        del meta["title"]
+    title = meta.pop("title", None)
+    if isinstance(title, str | int | float) and str(title).strip():
+        meta["title"] = str(title)
     return text[found.end() :], meta
 
 

@@ -129,13 +129,14 @@ def read_sources(paths: Sequence[str | Path]) -> Reading:
 def _in_file_order(
     file: Path, read: Sequence[Document], unread: Sequence[Document]
 ) -> list[Document]:
-    """Documents of a JSON lines file and its rows without text, each in the place of its row."""
+    """Documents of a JSON lines file and its rows without text, each in the place of its row; a
+    file without rows is one document without text."""
     blank = {document.id: document for document in unread}
     documents = iter(read)
     return [
         blank[where] if (where := f"{file}, line {number}") in blank else next(documents)
         for number, _ in read_json_lines(file)
-    ]
+    ] or list(unread)
 
 
 def _check(paths: Sequence[str | Path]) -> None:
@@ -224,6 +225,7 @@ def _read_file(file: Path, reading: Reading) -> list[tuple[str, Document]]:
 
 def _read_jsonl(path: Path, skipped: list[Skipped]) -> list[tuple[str, Document]]:
     documents = []
+    number = 0
     for number, row in read_json_lines(path):
         where = f"{path}, line {number}"
         document = _row(row, path, number)
@@ -231,6 +233,8 @@ def _read_jsonl(path: Path, skipped: list[Skipped]) -> list[tuple[str, Document]
             documents.append((where, document))
         else:
             skipped.append(Skipped(where, "no text in it"))
+    if not number:
+        skipped.append(Skipped(str(path), "no row in it"))
     return documents
 
 
@@ -244,7 +248,7 @@ def _row(row: dict[str, Any], path: Path, number: int) -> Document:
     own_meta = _take(row, ("meta", "metadata"), (dict,), "an object", where) or {}
     meta = {**row, **own_meta}
     return Document(
-        id=f"{path.as_posix()}#{number}" if identity is None else str(identity),
+        id=f"{path.as_posix()}#{number}" if identity in (None, "") else str(identity),
         content=text if text.strip() else title or "",
         meta={**meta, "title": title} if title else meta,
     )
@@ -256,6 +260,6 @@ def _take(
     """Remove the field from the row that stands under one of the names, and return its value."""
     found = [(name, row.pop(name)) for name in names if name in row]
     for name, value in found:
-        if value is not None and not isinstance(value, kinds):
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise DataError(f"{where}: {name!r} must be {what}, found {type(value).__name__}")
     return next((value for _, value in found if value is not None), None)

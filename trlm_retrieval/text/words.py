@@ -31,7 +31,16 @@ _PIECE = regex.compile(
 # Beyond Latin letters and signs there may be marks, and scripts without blanks.
 _CAREFUL = re.compile("[\u0300-\u1dff\u1f00-\u1fff\u2c00-\U0010ffff]")
 _CLUSTER = regex.compile(r"\X")
-_DROPPED = str.maketrans({"\u200c": None, "\u200d": None, "\u0640": None, "ı": "i"})
+# Joiners, and the vowel points of Arabic and Hebrew, which most texts leave out.
+_DROPPED = [0x200C, 0x200D, 0x640, *range(0x64B, 0x653), 0x670, *range(0x591, 0x5BE), 0x5BF]
+_DROPPED += [0x5C1, 0x5C2, 0x5C4, 0x5C5, 0x5C7]
+# The noughts of scripts that have digits of their own, with the other nine behind them.
+_NOUGHTS = "٠۰߀०০੦૦୦௦౦೦൦෦๐໐༠၀០᠐"
+_FOLDED: dict[int, str | None] = {
+    **dict.fromkeys(_DROPPED),
+    ord("ı"): "i",
+    **{ord(nought) + digit: str(digit) for nought in _NOUGHTS for digit in range(10)},
+}
 _local = threading.local()
 
 
@@ -39,11 +48,11 @@ def words(text: str) -> list[str]:
     """
     Split a text into the words that BM25 counts.
 
-    Runs of letters, digits and underscores, with case folded, reduced to their stem by Snowball's
-    English stemmer. An identifier counts as a whole and by its parts: ``__enter__`` gives
-    ``__enter__`` and ``enter``. A word divided at a line's end counts as a whole as well. There are
-    no stop words: where programs are explained "with" and "not" are what is looked for, and
-    elsewhere a frequent word weighs next to nothing.
+    Runs of letters, digits and underscores, with case and digits folded, reduced to their stem by
+    Snowball's English stemmer. An identifier counts as a whole and by its parts: ``__enter__``
+    gives ``__enter__`` and ``enter``. A word divided at a line's end counts as a whole as well.
+    There are no stop words: where programs are explained "with" and "not" are what is looked for,
+    and elsewhere a frequent word weighs next to nothing.
 
     Chinese, Japanese, Korean, Thai, Lao, Khmer, Burmese and Tibetan give each character and each
     pair of neighbours.
@@ -71,7 +80,7 @@ def _words(text: str, characters: bool) -> list[str]:
         rejoined = [(found[1] + found[2]).lower() for found in _DIVIDED.finditer(text)]
     if not text.isascii():
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        text = folded.replace("i\u0307", "i").translate(_DROPPED)
+        text = folded.replace("i\u0307", "i").translate(_FOLDED)
     found = _pieces(text, characters) if _CAREFUL.search(text) else _WORD.findall(text.lower())
     return rejoined + (_with_parts(found) if "_" in text else found)
 
