@@ -37,7 +37,8 @@ test-portable: setup
 		OMP_NUM_THREADS=2 $(BIN)/pytest
 
 test-all: setup lint
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,stores]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable \
+		'.[dev,stores,langchain,llamaindex,pyterrier,rerankers]'
 	$(PYTHON) -m venv .venv-langchain
 	.venv-langchain/bin/python -m pip install --quiet --requirement tests/serving/langchain.txt
 	$(BIN)/trlm models pull smollm2-135m minilm bge-small ms-marco-minilm-l12

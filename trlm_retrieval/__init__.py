@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         TRLMRanker,
         TRLMSafetyFilter,
     )
+    from trlm_retrieval.integrations import Reranker
     from trlm_retrieval.lm import TimeReversedLM
     from trlm_retrieval.passage_index import PassageIndex
 
@@ -24,6 +25,7 @@ __all__ = [
     "BM25Retriever",
     "FAISSRetriever",
     "PassageIndex",
+    "Reranker",
     "TRLMAnswerRanker",
     "TRLMCitationAttributor",
     "TRLMQueryGenerator",
@@ -36,6 +38,7 @@ __getattr__, __dir__ = on_demand(
     __name__,
     {
         **dict.fromkeys(__all__, "trlm_retrieval.components"),
+        "Reranker": "trlm_retrieval.integrations",
         "PassageIndex": "trlm_retrieval.passage_index",
         "TimeReversedLM": "trlm_retrieval.lm",
     },

@@ -27,6 +27,10 @@ NINE = range(1, 10)
         ("So【1】and [^2] and [Source 3] and [Sources 1, 2].", [(1,), (2,), (3,), (1, 2)]),
         ("So 【4†source】 and [#5] and [doc 2].", [(4,), (5,), (2,)]),
         ("这是事实[1]。", [(1,)]),
+        ("这是事实［1］。", [(1,)]),
+        ("So [citation:3] and [Citation 4].", [(3,), (4,)]),
+        ("```\r\nx[1]\r\n```\r\nBut [2].\r\n\r\n## References\r\n[1] Smith\r\n", [(2,)]),
+        ("It costs $5 [1] and not $6 [2].", [(1,), (2,)]),
     ],
 )
 def test_found(text, numbers):
@@ -35,6 +39,7 @@ def test_found(text, numbers):
 
 def test_taken_out():
     assert with_markers("It is [1][2]. So. [3] Yes [4, 5]", {}, NINE) == "It is. So. Yes"
+    assert with_markers("It is [1], [2]; [3]. So [4]–[5], yes.", {}, NINE) == "It is. So, yes."
 
 
 def test_sentences_know_their_markers():
@@ -57,6 +62,7 @@ def test_sentences_know_their_markers():
         ("It is so. [1] Next", [[2], [1]], "It is so [2]. Next [1]"),
         ("真的吗？是。", [[1], [2]], "真的吗 [1]？是 [2]。"),
         ("See `a[1]`. Then `b.", [[1], []], "See `a[1]` [1]. Then `b."),
+        ("It is [4], [5]. Next [6] - [7]?", [[1], [2]], "It is [1]. Next [2]?"),
         ("Nothing cited.", [[]], "Nothing cited."),
     ],
 )
@@ -82,6 +88,11 @@ UNTOUCHED = [
     "## References\n\n[1] Smith, 2001.\n\n[2] Jones, 2002.\n",
     "[1] Smith, 2001.\n[2] Jones, 2002.\n",
     "[^1]: Smith, 2001.\n",
+    "See [the [1] page](https://example.org/a) and ![plate [2]](b.png).",
+    "The vector $x_{[1]}$, \\([2]\\) and \\[ y = [3] \\] and [1]{.small}.",
+    "Text:\r\n\r\n    x = y [1]\r\n\r\n```\r\nz [1]\r\n```\r\n",
+    "So.\r\n\r\n**Sources:**\r\n\r\n1. Smith [1]\r\n",
+    "So.\r\r## References\r[1] Smith\r",
     "Nine sources, and [12] is none of them. [1, 12] neither.",
 ]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import BertForSequenceClassification
 
 Run = Callable[..., Any]
 ANSWER = "The with statement calls exit [2]. Keys keep order [7]!"
@@ -85,3 +87,27 @@ def test_every_source_keeps_its_number(cite: Run, tmp_path: Path) -> None:
     markers = [sentence["markers"][0]["document_id"] for sentence in found["sentences"]]
     assert markers == ["a.txt", "c.txt", "b.txt"]
     assert "source [2] could not be read" in outcome.out
+
+
+def test_an_nli_model_is_plugged_in_by_name(cite: Run, save_tiny_bert: Any, tmp_path: Path) -> None:
+    def contradicting(config: Any) -> BertForSequenceClassification:
+        model = BertForSequenceClassification(config)
+        with torch.no_grad():
+            model.classifier.weight.zero_()
+            model.classifier.bias.copy_(torch.tensor([0.0, 9.0, 0.0]))
+        return model
+
+    for second, mark in ("contradiction", "!"), ("ENTAILMENT", "✓"):
+        other = "entailment" if second == "contradiction" else "contradiction"
+        labels = {0: "neutral", 1: second, 2: other}
+        nli = save_tiny_bert(contradicting, tmp_path / second, [ANSWER], id2label=labels)
+        outcome = cite(*ALL, "--nli", nli, "--output", "page.html")
+        assert outcome.code == 0 and "what the NLI model says" in outcome.out
+        assert f"{mark}  The with statement calls exit [2]." in outcome.out
+        assert f"<dt>NLI model</dt><dd>{nli}</dd>" in (tmp_path / "page.html").read_text()
+        [_, sentence] = json.loads(cite(*ALL, "--nli", nli, "--json").out)["sentences"]
+        assert sentence["citations"][0]["nli"]["label"] == second.lower()
+    outcome = cite(*ALL, "--nli", "tests/none")
+    assert outcome.code == 2 and "'tests/none' cannot be loaded" in outcome.err
+    outcome = cite(*ALL, "--nli", "none")
+    assert outcome.code == 2 and "unknown model 'none'" in outcome.err

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from trlm_retrieval.citation.checks import conflicts
+from trlm_retrieval.citation.entailment import EntailmentModel, Verdict, contradictions
 from trlm_retrieval.citation.markers import MarkedSentence, marked_sentences, with_markers
 from trlm_retrieval.citation.search import DEFAULT_SEARCH, SEARCHES, Found, SearchName, search
 from trlm_retrieval.citation.support import (
@@ -19,6 +20,7 @@ from trlm_retrieval.citation.support import (
 )
 from trlm_retrieval.citation.windows import Window, windows
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.text.sentences import Span
 from trlm_retrieval.text.tokens import count_tokens, leading_tokens
 
 _MAX_CLAIM_TOKENS = 256
@@ -82,6 +84,11 @@ class _Passage:
         """Its sentences, joined the text of the window."""
         return self.window.pieces(self.source.text)
 
+    def quote(self, found: Found) -> Span:
+        """Where the sentences that were found stand in the source."""
+        sentences = self.window.sentences
+        return Span(sentences[found.start].start, sentences[found.stop - 1].end)
+
 
 class Attribution:
     """One answer: its sentences, and what was found for them.
@@ -98,6 +105,7 @@ class Attribution:
         self._passages: dict[int, list[_Passage]] = {}
         self._supports: list[dict[int, tuple[Support, _Passage]]] = [{} for _ in self.marked]
         self._found: list[dict[int, Found]] = [{} for _ in self.marked]
+        self._verdicts: list[dict[int, Verdict]] = [{} for _ in self.marked]
 
     def sentences(self, score_threshold: float) -> list[dict[str, Any]]:
         """What was found for each sentence, as ``TRLMCitationAttributor`` documents it."""
@@ -147,9 +155,10 @@ class Attribution:
         sentence, by_number = self.marked[position], self._supports[position]
         best = _best_first(by_number)[0][1][0] if by_number else None
         citations = [
-            self._citation(number, *by_number[number], found)
+            self._citation(number, *by_number[number], found, self._verdicts[position].get(number))
             for number, found in self._found[position].items()
         ]
+        differs = conflicts(sentence.text, [found["quote"] for found in citations])
         return {
             "text": sentence.span.of(self.text),
             "start": sentence.span.start,
@@ -157,7 +166,7 @@ class Attribution:
             "supported": best is not None and best.score >= score_threshold,
             "score": best.score if best else None,
             "gain": best.gain if best else None,
-            "conflicts": conflicts(sentence.text, [found["quote"] for found in citations]),
+            "conflicts": differs + contradictions(self._verdicts[position]),
             "cut_characters": self._cut_characters[position],
             "citations": citations,
             "markers": [
@@ -167,20 +176,25 @@ class Attribution:
         }
 
     def _citation(
-        self, number: int, support: Support, passage: _Passage, found: Found
+        self,
+        number: int,
+        support: Support,
+        passage: _Passage,
+        found: Found,
+        verdict: Verdict | None,
     ) -> dict[str, Any]:
-        sentences = passage.window.sentences
-        start, end = sentences[found.start].start, sentences[found.stop - 1].end
-        return {
+        quote = passage.quote(found)
+        citation = {
             "document_id": passage.source.id,
             "number": number,
-            "start": start,
-            "end": end,
-            "quote": passage.source.text[start:end],
+            "start": quote.start,
+            "end": quote.end,
+            "quote": quote.of(passage.source.text),
             "score": support.score,
             "gain": support.gain,
             "quote_score": found.score,
         }
+        return citation if verdict is None else {**citation, "nli": verdict._asdict()}
 
     def _marker(
         self, number: int, found: tuple[Support, _Passage] | None, score_threshold: float
@@ -195,9 +209,15 @@ class Attribution:
 
 
 def attribute(
-    attributions: Sequence[Attribution], lm: TimeReversedLM, settings: AttributionSettings
+    attributions: Sequence[Attribution],
+    lm: TimeReversedLM,
+    settings: AttributionSettings,
+    nli: EntailmentModel | None = None,
 ) -> None:
-    """Score all sentences of all answers, then search where the cited sources support them."""
+    """Score all sentences of all answers, then search where the cited sources support them.
+
+    :param nli: says of each sentence whether its quotes entail or contradict it.
+    """
     window_tokens = min(settings.max_passage_tokens, lm.max_context // 2)
     known: dict[Source, list[_Passage]] = {}
     for attribution in attributions:
@@ -229,6 +249,13 @@ def attribute(
         cited, search(settings.search, tasks, scorer), strict=True
     ):
         attribution._found[position][number] = found
+    if nli is not None:
+        quotes = [p.quote(a._found[i][n]).of(p.source.text) for a, i, n, p in cited]
+        verdicts = nli.verdicts(
+            [(quote, claim) for quote, (claim, _) in zip(quotes, tasks, strict=True)]
+        )
+        for (attribution, position, number, _), verdict in zip(cited, verdicts, strict=True):
+            attribution._verdicts[position][number] = verdict
 
 
 def _best_first(

@@ -12,16 +12,20 @@ from typing import NamedTuple
 from trlm_retrieval.text.sentences import Span, sentence_spans
 
 _NUMBERS = r"\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*"
-_NAME = r"(?:(?:sources?|documents?|docs?|passages?|refs?|references?)\s*[:#.]?\s*|[#^]\s*)?"
+_NAME = (
+    r"(?:(?:sources?|documents?|docs?|passages?|refs?|references?|citations?)\s*[:#.]?\s*|[#^]\s*)?"
+)
 _MARKER = re.compile(
-    rf"\[\s*{_NAME}({_NUMBERS})\s*\]|【\s*{_NAME}({_NUMBERS})(?:†[^】\n]*)?\s*】", re.IGNORECASE
+    rf"[\[［]\s*{_NAME}({_NUMBERS})\s*[\]］]|【\s*{_NAME}({_NUMBERS})(?:†[^】\n]*)?\s*】",
+    re.IGNORECASE,
 )
 _PART = re.compile(r"(\d+)(?:\s*[–-]\s*(\d+))?")
 _CLOSING = re.compile(r"[\s.!?…。！？]*\Z")
+_BETWEEN = re.compile(r"[ \t]*[,;–-][ \t]*")  # goes with the markers on both sides: [1], [2]
 _LONGEST_RANGE = 50  # [1-900] names its two ends, not 900 sources
 
-# What a marker cannot stand in.
-_CODE = re.compile(
+# What a marker cannot stand in: code, tags, formulas, links.
+_APART = re.compile(
     r"""
     ^[ ]{0,3}(?P<fence>`{3,}|~{3,}).*?(?:^[ ]{0,3}(?P=fence)[`~]*[ \t]*$|\Z)  # fenced block
     | (?<!`)(?P<ticks>`+)(?!`)(?:(?!\n\s*\n).)*?(?<!`)(?P=ticks)(?!`)          # inline code
@@ -29,7 +33,9 @@ _CODE = re.compile(
     | <(?P<tag>pre|code|kbd|samp|tt|var|script|style|a)\b[^>]*>.*?(?:</(?P=tag)\s*>|\Z)
     | <!--.*?(?:-->|\Z)
     | <[a-z/][^<>\n]*>                                                         # inside a tag
-    | \$\$.*?\$\$                                                              # display formula
+    | \$\$.*?\$\$ | \\\[.{0,999}?\\\] | \\\(.{0,999}?\\\)                          # formula
+    | (?<![\\$\w])\$(?=[^\s$])(?=[^$\n]*[\\^_={}])[^$\n]*(?<=[^\s\\])\$(?![\d$])
+    | \[(?:[^\[\]\n]|\[[^\[\]\n]*\])*\]\([^()\n]*\)                              # link
     """,
     re.VERBOSE | re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
@@ -50,7 +56,7 @@ _VALUE = re.compile(
     r"(?:[=<>∈∉⊂+*/]|\w\(|\b(?:intervals?|ranges?|arrays?|lists?|vectors?|tuples?|between))\s*\Z",
     re.IGNORECASE,
 )
-_LINK = re.compile(r"\(|:[ \t]*\S+://|\[(?!\s*[#^]?\s*\d|\s*[a-z]+\s*[:#.]?\s*\d)", re.IGNORECASE)
+_LINK = re.compile(r"[({]|:[ \t]*\S+://|\[(?!\s*[#^]?\s*\d|\s*[a-z]+\s*[:#.]?\s*\d)", re.IGNORECASE)
 _UNIT = re.compile(
     r"\s*(?:%|‰|°|[µμmkcdn]?(?:g|l|m)\b|[µμ]g|mg|kg|ml|IU\b|mm|cm|km|hours?\b|days?\b|years?\b|€|\$)"
 )
@@ -150,8 +156,9 @@ def _free(text: str, span: Span, numbers: int) -> bool:
 
 
 def _protected(text: str) -> list[tuple[int, int]]:
-    """Code, HTML and lists of references, as ranges of characters."""
-    return [match.span() for match in _CODE.finditer(text)] + _references(text)
+    """Code, HTML, formulas, links and lists of references, as ranges of characters."""
+    text = text.replace("\r\n", " \n").replace("\r", "\n")  # of the same length
+    return [match.span() for match in _APART.finditer(text)] + _references(text)
 
 
 def _references(text: str) -> list[tuple[int, int]]:
@@ -183,7 +190,7 @@ def _bare(text: str, span: Span, removals: Sequence[tuple[Span, str]]) -> str:
 
 def _blanked(text: str, markers: Sequence[Marker]) -> str:
     """Blanks in place of markers: what is behind them keeps its place."""
-    return _edited(text, [(m.span, " " * (m.span.end - m.span.start)) for m in markers])
+    return _edited(text, [(s, " " * (s.end - s.start)) for s, _ in _removals(text, markers)])
 
 
 def _unsplit(link: re.Match[str]) -> str:
@@ -193,10 +200,15 @@ def _unsplit(link: re.Match[str]) -> str:
 
 def _removals(text: str, markers: Sequence[Marker]) -> list[tuple[Span, str]]:
     removals: list[tuple[Span, str]] = []
+    done = None
     for marker in markers:
         start, end = marker.span
-        blanks = len(text[:start]) - len(text[:start].rstrip(" \t"))
-        removals.append((Span(start - blanks, end), ""))
+        if done is not None and _BETWEEN.fullmatch(text, done, start):
+            start = done
+        else:
+            start = len(text[:start].rstrip(" \t"))
+        removals.append((Span(start, end), ""))
+        done = end
     return removals
 
 

@@ -27,6 +27,11 @@ _NEAREST = (
     "The nearest source of each sentence. Near is not the same as saying so: read the quotes. "
     "! marks numbers, dates or negations that differ."
 )
+_WITH_NLI = (
+    "The nearest source of each sentence, and what the NLI model says of it. ✓ marks sentences "
+    "that follow from their quote, ! those that contradict it or differ from it in numbers, dates "
+    "or negations."
+)
 
 
 def cite(
@@ -82,6 +87,15 @@ def cite(
             help="Support below which a sentence counts as unsupported.", show_default=False
         ),
     ] = None,
+    nli: Annotated[
+        str | None,
+        typer.Option(
+            help="NLI model, a folder or hub id: says whether each sentence follows from its quote "
+            "or contradicts it.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show which source is nearest to each sentence of an answer, and which sentences none is.
@@ -112,7 +126,7 @@ def cite(
             err.print(f"note: {remark}", style="yellow", soft_wrap=True)
         if not any((passage.content or "").strip() for passage in reading.passages):
             raise DataError(f"no text to cite in {some_of([str(path) for path in sources])}")
-        given = {"model": model, "search": search, "score_threshold": threshold}
+        given = {"model": model, "search": search, "score_threshold": threshold, "nli": nli}
         settings: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         attributor = TRLMCitationAttributor(top_k=top_k, **settings)
         attributor.warm_up()
@@ -123,7 +137,8 @@ def cite(
         from trlm_retrieval.files import write_text
         from trlm_retrieval.pages.citations import citation_page
 
-        write_text(output, citation_page(found, {"model": str(attributor.model)}))
+        names = {"model": str(attributor.model)} | ({"NLI model": nli} if nli else {})
+        write_text(output, citation_page(found, names))
     if as_json:
         print_json(as_data(found))
     else:
@@ -152,20 +167,24 @@ def as_data(answer: "GeneratedAnswer") -> dict[str, Any]:
 
 def show(answer: "GeneratedAnswer") -> None:
     """Print a cited answer for a person."""
-    from trlm_retrieval.pages.citations import note
+    from trlm_retrieval.pages.citations import entailed, note
     from trlm_retrieval.pages.display import printable
     from trlm_retrieval.pages.explanation import display_title
 
     out.print(Text(printable(_marked(answer).strip())))
     out.print()
-    out.print(Text(_NEAREST, "dim"))
+    sentences = answer.meta["trlm"]["sentences"]
+    checked = any("nli" in citation for s in sentences for citation in s["citations"])
+    out.print(Text(_WITH_NLI if checked else _NEAREST, "dim"))
     titles = {d.meta["source_index"]: printable(display_title(d)) for d in answer.documents}
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(justify="right", no_wrap=True)
     table.add_column()
-    for sentence in answer.meta["trlm"]["sentences"]:
+    for sentence in sentences:
         claim = " ".join(printable(sentence["text"]).split())
         mark, style = ("≈", "green") if sentence["supported"] else ("?", "yellow")
+        if entailed(sentence):
+            mark = "✓"
         if sentence["conflicts"]:
             mark, style = "!", "red"
         table.add_row(Text(mark, style), Text(claim, "bold" if sentence["supported"] else style))
@@ -177,7 +196,6 @@ def show(answer: "GeneratedAnswer") -> None:
             )
         table.add_row("", Text(note(sentence), "dim"))
     out.print(table)
-    sentences = answer.meta["trlm"]["sentences"]
     unsupported = answer.meta["trlm"]["unsupported"]
     counted = f"{count(len(sentences), 'sentence')}, {unsupported} without a near source"
     out.print(Text(counted, "dim"))

@@ -9,11 +9,13 @@ from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.citation.attribution import Attribution, AttributionSettings, Source, attribute
+from trlm_retrieval.citation.entailment import EntailmentModel
 from trlm_retrieval.citation.search import DEFAULT_SEARCH, SearchName
 from trlm_retrieval.citation.support import UNSUPPORTED_BELOW, ScoredHalf
 from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, META_KEY
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.loading import choose_device
 from trlm_retrieval.models.source import DEFAULT_MODEL
 from trlm_retrieval.passage_index.documents import DEFAULT_META_FIELDS, passage_text
 
@@ -35,11 +37,14 @@ class TRLMCitationAttributor(ModelComponent[TimeReversedLM]):
 
     - `text`, `start`, `end`: the sentence and its characters in the answer as it was given,
     - `supported`, and `score` and `gain` of the best document (None where there is none),
-    - `conflicts`: numbers, dates and negations that differ from the quotes, in words,
+    - `conflicts`: numbers, dates and negations that differ from the quotes, and contradictions
+      that the NLI model reads, in words,
     - `cut_characters`: characters at the end of an overlong sentence that were not read,
     - `citations`, best first: `document_id`, `number` (the document's position, from 1), `start`
       and `end` (characters of `document.content`) and `quote` (the text there), `score` and `gain`
-      of the document, `quote_score` of the search,
+      of the document, `quote_score` of the search, and with an NLI model `nli`: its `label`
+      (`entailment`, `neutral` or `contradiction`) for the sentence given the quote, the label's
+      `probability`, and `cut_characters` of both that it did not read,
     - `markers`: for each marker such as `[2]` found in the answer its `number`, `document_id`
       (None if it points nowhere), `score`, and whether the document `supported` the sentence.
 
@@ -78,6 +83,7 @@ class TRLMCitationAttributor(ModelComponent[TimeReversedLM]):
         meta_fields_to_embed: list[str] | None = None,
         max_passage_tokens: int = DEFAULT_MAX_PASSAGE_TOKENS,
         states_megabytes: int = 2048,
+        nli: str | None = None,
         device: ComponentDevice | None = None,
         dtype: str | None = None,
     ) -> None:
@@ -102,7 +108,9 @@ class TRLMCitationAttributor(ModelComponent[TimeReversedLM]):
         :param max_passage_tokens: Longer documents are scored in windows of this many tokens.
         :param states_megabytes: Memory for passage states, which all sentences of an answer share;
             0 keeps none.
-        :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
+        :param nli: Folder or hub id of an NLI model, a sequence classification model with the
+            labels entailment and contradiction: it reads each sentence with its quotes.
+        :param device: Where the models run; by default CUDA, MPS or CPU, whichever is there.
         :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
         :raises ValueError: If a name is unknown or a number is out of its range.
         """
@@ -118,6 +126,20 @@ class TRLMCitationAttributor(ModelComponent[TimeReversedLM]):
             list(DEFAULT_META_FIELDS) if meta_fields_to_embed is None else meta_fields_to_embed
         )
         self.max_passage_tokens = max_passage_tokens
+        self.nli = nli
+        self._nli: EntailmentModel | None = None
+
+    def warm_up(self) -> None:
+        """
+        Loads the models; does nothing if they are loaded.
+
+        :raises ModelError: If a model is not there or does not fit what is asked of it.
+        """
+        with self._loading:
+            if self.nli is not None and self._nli is None:
+                device = choose_device(self.device.to_torch() if self.device else None)
+                self._nli = EntailmentModel.from_pretrained(self.nli, device)
+        ModelComponent.warm_up(self)
 
     @component.output_types(answers=list[GeneratedAnswer])
     def run(
@@ -179,7 +201,7 @@ class TRLMCitationAttributor(ModelComponent[TimeReversedLM]):
                 self.candidates,
                 self.max_passage_tokens,
             )
-            attribute(attributions, self._loaded, settings)
+            attribute(attributions, self._loaded, settings, self._nli)
         return {
             "answers": [
                 _attributed(answer, by_number, attribution, threshold, write_markers)

@@ -12,16 +12,12 @@ import torch
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.models.loading import choose_device, model_fingerprint
-from trlm_retrieval.models.store import resolve
+from trlm_retrieval.models.pair_classifier import load_pair_classifier, pair_logits
 from trlm_retrieval.text.normalise import normalise
-
-_BATCH = 16
 
 
 class CrossEncoder:
     """A sequence classification model with one label.
-
-    Padding costs time where texts differ in length, so pairs are read in order of their length.
 
     :param model: a Hugging Face model for sequence classification, with its tokenizer.
     :param max_tokens: query and passage together are cut to this many, the longer one first.
@@ -50,23 +46,10 @@ class CrossEncoder:
         :param device: "cpu", "cuda", "mps", ...; None takes the best one present.
         :raises ModelError: if it is not there, or no cross-encoder.
         """
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        location = str(resolve(name))
-        try:
-            model, loading = AutoModelForSequenceClassification.from_pretrained(
-                location, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
-            )
-            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"{name} cannot be loaded as a cross-encoder: {error}") from error
-        if loading["missing_keys"]:
-            missing = ", ".join(sorted(loading["missing_keys"])[:3])
-            raise ModelError(f"{name} is no cross-encoder: it has no weights for {missing}")
+        model, tokenizer = load_pair_classifier(name, "cross-encoder", choose_device(device))
         limit = getattr(model.config, "max_position_embeddings", max_tokens)
-        return cls(model.to(choose_device(device)), tokenizer, min(max_tokens, limit))
+        return cls(model, tokenizer, min(max_tokens, limit))
 
-    @torch.inference_mode()
     def scores(
         self,
         pairs: Sequence[tuple[str, str]],
@@ -77,21 +60,7 @@ class CrossEncoder:
         :param progress: called with the number of pairs done since the last call.
         """
         texts = [(normalise(query), normalise(passage)) for query, passage in pairs]
-        order = sorted(range(len(texts)), key=lambda n: len(texts[n][0]) + len(texts[n][1]))
-        scores = np.zeros(len(texts), np.float32)
-        for start in range(0, len(order), _BATCH):
-            chosen = order[start : start + _BATCH]
-            inputs = self._tokenizer(
-                [texts[n][0] for n in chosen],
-                [texts[n][1] for n in chosen],
-                padding=True,
-                truncation="longest_first",
-                max_length=self._max_tokens,
-                return_tensors="pt",
-            ).to(self._model.device)
-            scores[chosen] = self._model(**inputs).logits[:, 0].float().cpu().numpy()
-            progress(len(chosen))
-        return scores
+        return pair_logits(self._model, self._tokenizer, texts, self._max_tokens, progress)[:, 0]
 
     def cut_tokens(self, pairs: Sequence[tuple[str, str]]) -> list[int]:
         """How many tokens of each pair are not read."""

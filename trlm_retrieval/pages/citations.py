@@ -37,6 +37,7 @@ class Citing:
     cited: tuple[int, ...] = ()
     note: str = ""
     conflicts: bool = False
+    entailed: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def citation_page(answer: GeneratedAnswer, facts: dict[str, str] | None = None) 
         ],
         total=len(sentences),
         unsupported=answer.meta["trlm"]["unsupported"],
+        nli=any("nli" in citation for s in sentences for citation in s["citations"]),
         facts=facts or {},
     )
 
@@ -114,6 +116,7 @@ def _answer(
                 tuple(citation["number"] for citation in sentence["citations"]),
                 note(sentence),
                 bool(sentence["conflicts"]),
+                entailed(sentence),
             )
         )
         done = sentence["end"]
@@ -137,6 +140,9 @@ def _marked(
 def note(sentence: dict[str, Any]) -> str:
     """What to know about an attributed sentence, on one line."""
     parts = [f"check this: {conflict}" for conflict in sentence["conflicts"]]
+    for citation in sentence["citations"]:
+        if "nli" in citation:
+            parts += _nli_parts(citation["number"], **citation["nli"])
     if sentence["score"] is not None:
         parts.append(f"nearness {sentence['score']:.2f}, gain {sentence['gain']:+.2f} nats a token")
     if not sentence["supported"]:
@@ -151,6 +157,26 @@ def note(sentence: dict[str, Any]) -> str:
     if sentence["cut_characters"]:
         parts.append(f"the last {sentence['cut_characters']:,} characters were not read")
     return "; ".join(parts)
+
+
+def entailed(sentence: dict[str, Any]) -> bool:
+    """Whether an NLI model says that a sentence follows from one of its quotes."""
+    labels = [citation["nli"]["label"] for citation in sentence["citations"] if "nli" in citation]
+    return "entailment" in labels
+
+
+def _nli_parts(number: int, label: str, probability: float, cut_characters: int) -> list[str]:
+    if label == "contradiction":  # stands among the conflicts
+        said = []
+    elif label == "entailment":
+        said = [f"follows from [{number}] ({probability:.2f})"]
+    else:
+        said = [f"neither follows from [{number}] nor contradicts it ({probability:.2f})"]
+    if cut_characters:
+        said.append(
+            f"the NLI model did not read {cut_characters:,} characters of it and [{number}]"
+        )
+    return said
 
 
 def _pieces(text: str, quotes: Sequence[tuple[int, int, int]]) -> list[Piece]:
