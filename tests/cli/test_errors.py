@@ -150,7 +150,8 @@ def test_an_interrupt(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
     monkeypatch.setattr(PassageIndex, "build", interrupted)
     (tmp_path / "a.txt").write_text("words")
-    assert run("index", tmp_path / "a.txt").code == 130
+    outcome = run("index", tmp_path / "a.txt")
+    assert outcome.code == 130 and outcome.err.splitlines()[-1] == "interrupted"
 
 
 def test_a_reader_that_goes_away_is_no_failure() -> None:

@@ -80,22 +80,20 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors become one line on standard error."""
     _terminal.quieten()
     try:
-        return app(list(arguments), prog_name="trlm", standalone_mode=False) or 0
-    except typer.Exit as stop:  # typer's own answer to Ctrl-C is one as well
-        return _interrupted() if stop.exit_code == INTERRUPTED else stop.exit_code
+        code = app(list(arguments), prog_name="trlm", standalone_mode=False) or 0
+    except typer.Exit as stop:
+        code = stop.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        code = INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away, as `head` does: no more output, no complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 (the last stop of every failure)
         return _report(error)
-
-
-def _interrupted() -> int:
-    print("\ninterrupted" if sys.stderr.isatty() else "interrupted", file=sys.stderr)
-    return INTERRUPTED
+    if code == INTERRUPTED:  # typer answers Ctrl-C with this code as well
+        print("\ninterrupted" if sys.stderr.isatty() else "interrupted", file=sys.stderr)
+    return int(code)
 
 
 def main() -> None:
