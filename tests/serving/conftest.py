@@ -39,9 +39,10 @@ SERVE = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import conftest
-from trlm_retrieval.cli import run
+from trlm_retrieval.cli import _checks, run
 from trlm_retrieval.passage_index import index
 index.shared_embedder = lambda name: conftest.WordEmbedder()
+_checks.embedder_source = lambda name: name
 sys.exit(run(["serve", *sys.argv[1:]]))
 """
 
