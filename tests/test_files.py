@@ -67,7 +67,7 @@ def test_a_write_that_breaks_off_leaves_the_earlier_file(
             write_run(file, {"q": {"d": 1.0}}, "tag")
         else:
             dataset = RetrievalDataset("d", [], {}, {})
-            write_retrieval_report(file, RetrievalEvaluation(result, {}, dataset), None)
+            write_retrieval_report(file, RetrievalEvaluation(result, {}, dataset))
     assert raised.value.filename == str(file)
     assert seen == [(tmp_path, file, "earlier")]
     assert list(tmp_path.iterdir()) == [file] and file.read_text() == "earlier"

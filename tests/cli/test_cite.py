@@ -108,6 +108,6 @@ def test_an_nli_model_is_plugged_in_by_name(cite: Run, save_tiny_bert: Any, tmp_
         [_, sentence] = json.loads(cite(*ALL, "--nli", nli, "--json").out)["sentences"]
         assert sentence["citations"][0]["nli"]["label"] == second.lower()
     outcome = cite(*ALL, "--nli", "tests/none")
-    assert outcome.code == 2 and "'tests/none' cannot be loaded" in outcome.err
+    assert outcome.code == 2 and "cannot load the model 'tests/none'" in outcome.err
     outcome = cite(*ALL, "--nli", "none")
     assert outcome.code == 2 and "unknown model 'none'" in outcome.err

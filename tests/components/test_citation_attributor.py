@@ -9,7 +9,7 @@ from haystack.components.builders import AnswerBuilder
 from haystack.dataclasses import ChatMessage
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.citation.markers import without_markers
+from trlm_retrieval.citation.markers import with_markers
 from trlm_retrieval.citation.search import SEARCHES, search
 from trlm_retrieval.citation.support import SupportScorer, support_template
 from trlm_retrieval.components import TRLMAnswerRanker, TRLMCitationAttributor
@@ -85,7 +85,7 @@ def test_below_the_threshold_nothing_is_cited(tiny_lm):
 
 def test_markers_fit_the_answer_builder(tiny_lm):
     found = attribute(tiny_lm, ANSWER, run={"write_markers": True})
-    assert without_markers(found.data, range(1, 10)) == ANSWER and found.data != ANSWER
+    assert with_markers(found.data, {}, range(1, 10)) == ANSWER and found.data != ANSWER
     builder = AnswerBuilder(reference_pattern=r"\[(\d+)\]", return_only_referenced_documents=False)
     [built] = builder.run("?", [found.data], documents=DOCUMENTS)["answers"]
     assert built.documents == found.documents
@@ -107,7 +107,7 @@ def test_markers_are_checked_not_trusted(tiny_lm):
     between = sum(m["score"] for m in sentences[1]["markers"]) / 2
     strict = attribute(tiny_lm, answer, score_threshold=between).meta["trlm"]["sentences"][1]
     assert sorted(m["supported"] for m in strict["markers"]) == [False, True]
-    bare = attribute(tiny_lm, without_markers(answer, range(1, 10))).meta["trlm"]["sentences"]
+    bare = attribute(tiny_lm, with_markers(answer, {}, range(1, 10))).meta["trlm"]["sentences"]
     for one, other in zip(sentences, bare, strict=True):
         assert one["score"] == pytest.approx(other["score"], abs=1e-3)
 
@@ -210,7 +210,7 @@ def test_one_sentence_of_5000_words_is_read_at_its_beginning(tiny_lm):
     long, short = found.meta["trlm"]["sentences"]
     assert long["text"] == "word " * 5000 + "end." and long["cut_characters"] > 20_000
     assert short["cut_characters"] == 0
-    assert without_markers(found.data, range(1, 10)) == answer
+    assert with_markers(found.data, {}, range(1, 10)) == answer
 
 
 def test_a_long_document_is_read_to_its_end(tiny_lm):
