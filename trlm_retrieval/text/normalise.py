@@ -14,6 +14,11 @@ _INVISIBLE = re.compile(
     "\u00ad[ \t]*\r?\n[ \t]*|[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064"
     "\u2066-\u2069\ufeff]|(?<=[A-Za-z])[\u200c\u200d]|[\u200c\u200d](?=[A-Za-z])"
 )
+# Any of these: most texts beyond ASCII hold none.
+_ODD = re.compile(
+    "[\u00a0\u00ad\u034f\u061c\u1680\u180e\u2000-\u200f\u202a-\u202f\u205f-\u2069\u3000"
+    "\ufb00-\ufb06\ufeff-\uffef]"
+)
 _BLANKS = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 
 
@@ -26,8 +31,9 @@ def normalise(text: str) -> str:
     """
     if text.isascii():
         return text
-    text = _SHAPES.sub(lambda found: unicodedata.normalize("NFKC", found.group()), text)
-    text = _BLANKS.sub(" ", _INVISIBLE.sub("", text))
+    if _ODD.search(text):
+        text = _SHAPES.sub(lambda found: unicodedata.normalize("NFKC", found.group()), text)
+        text = _BLANKS.sub(" ", _INVISIBLE.sub("", text))
     return well_formed(unicodedata.normalize("NFC", text))
 
 

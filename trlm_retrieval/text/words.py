@@ -28,8 +28,8 @@ _SCRIPT = "".join(rf"\p{{{script}}}" for script in _SCRIPTS)
 _PIECE = regex.compile(
     rf"(?P<unspaced>{'|'.join(_UNSPACED)})|[[\w\p{{M}}\u200c\u200d]--[{_SCRIPT}]]+", regex.V1
 )
-# Beyond Latin letters and signs there may be marks, and scripts without blanks.
-_CAREFUL = re.compile("[\u0300-\u1dff\u1f00-\u1fff\u2c00-\U0010ffff]")
+# Beyond Latin letters and signs there may be marks, joiners, and scripts without blanks.
+_CAREFUL = re.compile("[\u200c\u200d\u0300-\u1dff\u1f00-\u1fff\u2c00-\U0010ffff]")
 _CLUSTER = regex.compile(r"\X")
 # Joiners, and the vowel points of Arabic and Hebrew, which most texts leave out.
 _DROPPED = [0x200C, 0x200D, 0x640, *range(0x64B, 0x653), 0x670, *range(0x591, 0x5BE), 0x5BF]
@@ -38,7 +38,6 @@ _DROPPED += [0x5C1, 0x5C2, 0x5C4, 0x5C5, 0x5C7]
 _NOUGHTS = "٠۰߀०০੦૦୦௦౦೦൦෦๐໐༠၀០᠐"
 _FOLDED: dict[int, str | None] = {
     **dict.fromkeys(_DROPPED),
-    ord("ı"): "i",
     **{ord(nought) + digit: str(digit) for nought in _NOUGHTS for digit in range(10)},
 }
 _local = threading.local()
@@ -80,8 +79,11 @@ def _words(text: str, characters: bool) -> list[str]:
         rejoined = [(found[1] + found[2]).lower() for found in _DIVIDED.finditer(text)]
     if not text.isascii():
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        text = folded.replace("i\u0307", "i").translate(_FOLDED)
-    found = _pieces(text, characters) if _CAREFUL.search(text) else _WORD.findall(text.lower())
+        text = folded.replace("i\u0307", "i").replace("ı", "i")
+    if _CAREFUL.search(text):
+        found = _pieces(text.translate(_FOLDED), characters)
+    else:
+        found = _WORD.findall(text.lower())
     return rejoined + (_with_parts(found) if "_" in text else found)
 
 
