@@ -1,10 +1,9 @@
 """Rank passages by P(query | passage), read off a time-reversed language model."""
 
-import sys
-from collections.abc import Callable, Mapping
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from trlm_retrieval.on_demand import on_demand
 
 if TYPE_CHECKING:
     from trlm_retrieval.components import (
@@ -34,30 +33,6 @@ __all__ = [
     "TRLMSafetyFilter",
     "TimeReversedLM",
 ]
-
-
-def on_demand(
-    package: str, homes: Mapping[str, str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Import a package's names when they are first asked for, and not before.
-
-    :param package: its ``__name__``.
-    :param homes: the full name of the module that each public name comes from.
-    :returns: what the package takes as its ``__getattr__`` and ``__dir__``.
-    """
-
-    def find(name: str) -> Any:
-        if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(homes[name]), name)
-        setattr(sys.modules[package], name, value)
-        return value
-
-    def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
-
-    return find, names
-
 
 __getattr__, __dir__ = on_demand(
     __name__,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from haystack.core.serialization import allow_deserialization_module
 
-from trlm_retrieval import on_demand
 from trlm_retrieval.components.former_paths import refuse_former_paths
+from trlm_retrieval.on_demand import on_demand
 
 if TYPE_CHECKING:
     from trlm_retrieval.components.answer_ranker import TRLMAnswerRanker

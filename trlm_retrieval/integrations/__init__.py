@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from trlm_retrieval import on_demand
+from trlm_retrieval.on_demand import on_demand
 
 if TYPE_CHECKING:
     from trlm_retrieval.integrations.reranker import RankedPassage, Reranker, TokenGain

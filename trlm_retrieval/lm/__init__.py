@@ -8,7 +8,7 @@ scored fast), ``scorer`` and ``model``; ``remote`` asks a server instead. ``stat
 
 from typing import TYPE_CHECKING
 
-from trlm_retrieval import on_demand
+from trlm_retrieval.on_demand import on_demand
 
 if TYPE_CHECKING:
     from trlm_retrieval.lm.likelihood import Likelihood

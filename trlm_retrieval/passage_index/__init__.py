@@ -8,7 +8,7 @@ complete folder), `index` (all of it together).
 
 from typing import TYPE_CHECKING
 
-from trlm_retrieval import on_demand
+from trlm_retrieval.on_demand import on_demand
 
 if TYPE_CHECKING:
     from trlm_retrieval.passage_index.index import PassageIndex, shared_index
