@@ -126,6 +126,12 @@ def _save_tiny_bert(kind: Any, folder: Path, texts: Sequence[str], **settings: A
     return folder
 
 
+@pytest.fixture(autouse=True)
+def keep_no_findings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found out about a model of a test is not kept in the user's cache."""
+    monkeypatch.setattr("trlm_retrieval.models.findings._WORTH_KEEPING", float("inf"))
+
+
 @pytest.fixture(scope="session")
 def save_tiny_bert() -> Callable[..., Path]:
     """Saves a random BERT: ``save_tiny_bert(BertModel, folder, texts)``."""

@@ -164,8 +164,11 @@ def test_packed_scores_are_those_of_padded_batches(tiny_lm, order, budget):
 
 
 @pytest.mark.parametrize("kind", ["sliding", "unequal"])
-def test_models_that_cannot_be_packed_take_the_plain_path(make_tiny_lm, kind, monkeypatch):
+def test_models_that_cannot_be_packed_take_the_plain_path(
+    make_tiny_lm, kind, monkeypatch, tmp_path
+):
     plain = make_tiny_lm("both")
+    monkeypatch.setenv("TRLM_CACHE", str(tmp_path))  # where no verdict on this model is kept yet
     if kind == "sliding":
         plain.model.config.layer_types = ["sliding_attention", "full_attention"]
     else:
