@@ -13,10 +13,12 @@ from trlm_retrieval.models.store import resolve
 
 
 class _Hub(http.server.BaseHTTPRequestHandler):
-    """Has one model, `owner/there`."""
+    """Has `owner/there`, and `owner/gated` for who comes with the key."""
 
     def do_HEAD(self) -> None:
-        found = self.path == "/owner/there/resolve/main/config.json"
+        key = self.headers.get("Authorization")
+        open_to = {"/owner/there": True, "/owner/gated": key == "Bearer the-key"}
+        found = open_to.get(self.path.removesuffix("/resolve/main/config.json"), False)
         self.send_response(200 if found else 404)
         self.end_headers()
 
@@ -62,6 +64,18 @@ def test_a_hub_that_answers(copy: Path) -> None:
     with pytest.raises(ModelError, match="no such model that is open to you"):
         resolve("owner/missing")
     assert resolve("owner/kept") == copy
+
+
+@pytest.mark.usefixtures("server")
+def test_a_gated_model_is_open_to_who_has_logged_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(ModelError, match="hf auth login"):
+        resolve("owner/gated")
+    (tmp_path / "token").write_text("the-key")
+    assert resolve("owner/gated") == "owner/gated"
 
 
 def test_a_hub_that_refuses_the_connection(monkeypatch: pytest.MonkeyPatch, copy: Path) -> None:

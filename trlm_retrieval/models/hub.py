@@ -36,7 +36,8 @@ def locate(model: str) -> str | Path:
     if isinstance(answer, int) and answer in _ABSENT:
         raise ModelError(
             f"cannot load the model {model!r}: the hub has no such model that is open to you; "
-            "check the name (`trlm models list` names those that need no hub), or set HF_TOKEN"
+            "check the name (`trlm models list` names those that need no hub), or log in with "
+            "`hf auth login` or HF_TOKEN"
         )
     raise ModelError(
         f"cannot load the model {model!r}: it could not be had from a model hub ({answer}); check "
@@ -51,9 +52,10 @@ def _offline() -> bool:
 def _ask(model: str) -> int | str:
     """The status that the hub answers for the model's configuration, or why there is none."""
     import httpx
+    from huggingface_hub import get_token
 
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    token = os.environ.get("HF_TOKEN")
+    token = get_token()  # of HF_TOKEN, or of who has logged in here
     answers: list[int | str] = []
 
     def ask() -> None:
@@ -77,12 +79,9 @@ def _ask(model: str) -> int | str:
 
 def _kept(model: str) -> Path | None:
     """The folder of the copy that the hub's library keeps, if it has a configuration."""
+    from huggingface_hub import try_to_load_from_cache
+
     home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
     cache_folder = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub")
-    folder = cache_folder / f"models--{model.replace('/', '--')}"
-    try:
-        commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-    copy = folder / "snapshots" / commit
-    return copy if (copy / "config.json").exists() else None
+    found = try_to_load_from_cache(model, "config.json", cache_dir=cache_folder)
+    return Path(found).parent if isinstance(found, str) else None
