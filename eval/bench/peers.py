@@ -16,11 +16,10 @@ from trlm_retrieval.lm import DIRECTIONS, PassageStates, TimeReversedLM
 from trlm_retrieval.lm.states import StateFormat
 from trlm_retrieval.models.cross_encoder import CrossEncoder
 from trlm_retrieval.models.embedder import SentenceEmbedder
+from trlm_retrieval.models.source import DEFAULT_CROSS_ENCODER
 from trlm_retrieval.models.store import resolve
 
 from .benchmark import BASE_BATCH, MAX_PASSAGE_TOKENS, Pairs
-
-CROSS_ENCODER = "ms-marco-minilm-l12"
 
 _STATE_BYTES = 2 * 1024**3
 
@@ -38,7 +37,7 @@ def ready_peers(
         "trlm-small": _packaged,
         "trlm-small, states": _packaged_states,
         "trlm-small, int8 states": partial(_packaged_states, form=StateFormat("int8")),
-        f"cross-encoder {CROSS_ENCODER}": _cross_encoder,
+        f"cross-encoder {DEFAULT_CROSS_ENCODER}": _cross_encoder,
         "bi-encoder minilm": _bi_encoder,
     }
     missing: dict[str, str] = {}
@@ -82,7 +81,7 @@ def _sums(lm: TimeReversedLM, pairs: Pairs) -> list[float]:
 
 def _cross_encoder(lm: TimeReversedLM, pairs: Pairs) -> Peer:
     model = CrossEncoder.from_pretrained(
-        CROSS_ENCODER, max_tokens=MAX_PASSAGE_TOKENS, device=lm.network.device
+        DEFAULT_CROSS_ENCODER, max_tokens=MAX_PASSAGE_TOKENS, device=lm.network.device
     )
     return lambda pairs: model.scores(pairs).tolist()
 

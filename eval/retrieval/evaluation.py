@@ -9,6 +9,7 @@ from trlm_retrieval.components.fusion import choose_weight, combine
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.models.cross_encoder import CrossEncoder
+from trlm_retrieval.models.source import DEFAULT_EMBEDDER
 from trlm_retrieval.passage_index.documents import passage_text
 from trlm_retrieval.progress import progress_bar
 
@@ -18,7 +19,7 @@ from ..result import Result, summarise, timed
 from ..runs import Run, ranked
 from ..sampling import draw
 from ..score_cache import Score, ScoreCache
-from .first_stage import BOTH, EMBEDDER, best, given_run, search
+from .first_stage import BOTH, best, given_run, search
 
 SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default", "cross-encoder")
 NEED_MODEL = ("forward", "reverse", "default")
@@ -84,7 +85,7 @@ def evaluate_retrieval(
     systems: Sequence[str] = SYSTEMS[:-1],
     *,
     cross_encoder: CrossEncoder | None = None,
-    embedder: str = EMBEDDER,
+    embedder: str = DEFAULT_EMBEDDER,
     top_k: int = 100,
     rerank: int = DEFAULT_RERANK,
     max_passage_tokens: int | None = 512,
@@ -127,8 +128,8 @@ def evaluate_retrieval(
     candidates = {query: best(found, rerank) for query, found in runs.get("fusion", {}).items()}
     likelihoods: dict[str, Scores] = {}
     counts: dict[str, int] = {}
-    cache = ScoreCache(cache_folder / "scores.sqlite")
     for name in _scored(systems):
+        cache = ScoreCache(cache_folder / "scores.sqlite")
         compute = _scoring(name, lm, cross_encoder, max_passage_tokens, cache)
         with timed(seconds, name):
             likelihoods[name], counts[name] = _score(

@@ -17,7 +17,6 @@ from ..dataset import RetrievalDataset
 from ..result import timed
 from ..runs import Run, ranked
 
-EMBEDDER = "minilm"
 BOTH = ("bm25", "dense")
 
 

@@ -16,6 +16,7 @@ from trlm_retrieval.cli._checks import (
     check_paths,
 )
 from trlm_retrieval.cli._terminal import DtypeOption, err, out, working
+from trlm_retrieval.models.source import DEFAULT_CROSS_ENCODER, DEFAULT_EMBEDDER
 
 if TYPE_CHECKING:
     from trlm_retrieval.eval.judgements import Contradictions
@@ -87,10 +88,10 @@ def retrieval(
     cross_encoder: Annotated[
         str,
         typer.Option(help="Cross-encoder for the system of that name: a name, folder or hub id."),
-    ] = "ms-marco-minilm-l12",
+    ] = DEFAULT_CROSS_ENCODER,
     embedder: Annotated[
         str, typer.Option(help="Sentence embedder of the dense first stage.")
-    ] = "minilm",
+    ] = DEFAULT_EMBEDDER,
     dtype: DtypeOption = None,
     max_passage_tokens: Annotated[
         int, typer.Option(min=1, help="Longer passages are cut, and the cut is counted.")
@@ -131,7 +132,8 @@ def retrieval(
     """
     check_data(data)
     names = _names(systems) or []
-    _check(model if {"forward", "reverse", "default"} & set(names) else None)
+    needs_model = bool({"forward", "reverse", "default"} & set(names))
+    _check(model if needs_model else None)
     check_embedder(embedder)
     if "cross-encoder" in names:
         check_base(cross_encoder)
@@ -139,7 +141,6 @@ def retrieval(
     with working("Loading"):
         from trlm_retrieval.eval.dataset import load_dataset
         from trlm_retrieval.eval.retrieval.evaluation import (
-            NEED_MODEL,
             evaluate_retrieval,
             sample_queries,
         )
@@ -153,7 +154,6 @@ def retrieval(
         if run_dir is not None:
             check_ids([*dataset.queries, *(document.id for document in dataset.documents)])
         run = read_run(first_stage_run) if first_stage_run else None
-        needs_model = not set(NEED_MODEL).isdisjoint(names)
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype) if needs_model else None
         peer = CrossEncoder.from_pretrained(cross_encoder) if "cross-encoder" in names else None
     evaluation = evaluate_retrieval(

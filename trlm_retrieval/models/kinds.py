@@ -4,6 +4,7 @@ Loaders don't notice by themselves: a cross-encoder loads as a language model or
 with random numbers in place of what it lacks.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +25,7 @@ def kind_of(folder_or_id: str | Path) -> Kind | None:
     architectures = settings.get("architectures")
     if not architectures:
         return None
-    if any(name.endswith("ForSequenceClassification") for name in architectures):
+    if scores_pairs(architectures):
         return "cross-encoder"
     language_models = {
         *modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(),
@@ -32,6 +33,11 @@ def kind_of(folder_or_id: str | Path) -> Kind | None:
         "PointerModel",  # our own, lm/pointer.py
     }
     return "language model" if language_models.intersection(architectures) else "encoder"
+
+
+def scores_pairs(architectures: Iterable[str]) -> bool:
+    """Whether a model of these architectures, as `config.json` names them, is a cross-encoder."""
+    return any(name.endswith("ForSequenceClassification") for name in architectures)
 
 
 def check_is_language_model(name: str, kind: Kind | None) -> None:

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 from trlm_retrieval.errors import ModelError
-from trlm_retrieval.models.kinds import check_can_embed, check_is_language_model
+from trlm_retrieval.models.kinds import check_can_embed, check_is_language_model, scores_pairs
 from trlm_retrieval.models.store import REGISTRY, resolve
 
 DEFAULT_MODEL = "smollm2-135m"
 DEFAULT_EMBEDDER = "minilm"
+DEFAULT_CROSS_ENCODER = "ms-marco-minilm-l12"  # to compare with
 
 # A folder with one of these holds a model, an adapter to one, or a soft prompt for one.
 _MODEL_FILES = ("config.json", "adapter_config.json", "soft_prompt.json")
@@ -59,7 +60,6 @@ def embedder_source(name: str) -> str | Path:
 def _scores_pairs(folder: Path) -> bool:
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        names = [str(name) for name in settings.get("architectures") or ()]
+        return scores_pairs([str(name) for name in settings.get("architectures") or ()])
     except (OSError, ValueError, AttributeError):
         return False  # not there or damaged: who reads it says so
-    return any(name.endswith("ForSequenceClassification") for name in names)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from trlm_retrieval.eval.bench.peers import CROSS_ENCODER, ready_peers
+from trlm_retrieval.eval.bench.peers import ready_peers
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.source import DEFAULT_CROSS_ENCODER
 
 PAIRS = [("who wrote it?", f"Passage {n} says that {'Ada ' * n}wrote it.") for n in range(5)]
 
@@ -18,5 +19,5 @@ def test_the_packaged_model_runs_beside_others(tiny_lm, monkeypatch, tmp_path):
     rough = ready["trlm-small, int8 states"](PAIRS)
     assert rough == pytest.approx(expected, abs=1.0) and rough != expected
     # What is not pulled is told with the remedy.
-    assert "trlm models pull" in missing[f"cross-encoder {CROSS_ENCODER}"]
+    assert "trlm models pull" in missing[f"cross-encoder {DEFAULT_CROSS_ENCODER}"]
     assert "minicons" not in {*ready, *missing}
