@@ -37,10 +37,16 @@ def search_settings(
     return settings
 
 
-def search_inputs(query: str, candidates: int, explain: bool) -> dict[str, dict[str, Any]]:
-    """What the pipeline ``retrieval`` is run with, so that it returns all its candidates."""
+def search_inputs(
+    query: str, candidates: int, explain: bool, filters: dict[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """What the pipeline ``retrieval`` is run with, so that it returns all its candidates.
+
+    :param filters: in Haystack's syntax; None searches all passages.
+    """
+    asked = {"query": query, "filters": filters}
     return {
-        "bm25": {"query": query},
-        "dense": {"query": query},
+        "bm25": asked,
+        "dense": asked,
         "ranker": {"query": query, "explain": explain, "top_k": candidates},
     }

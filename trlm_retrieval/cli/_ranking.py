@@ -1,6 +1,7 @@
 """What a question found, and a running server that finds it. Imports nothing heavy."""
 
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,7 @@ class Ranking:
     query: str
     documents: list["Document"]
     seconds: dict[str, float]
-    candidates: int = field(default=-1)
-
-    def __post_init__(self) -> None:
-        if self.candidates < 0:
-            object.__setattr__(self, "candidates", len(self.documents))
+    candidates: int
 
     @property
     def before(self) -> list["Document"]:
@@ -55,8 +52,6 @@ class ServerSearcher:
 
         :raises RemoteError: if it is out of reach, or refuses.
         """
-        import time
-
         import httpx
 
         if filters:

@@ -23,8 +23,7 @@ class Searcher:
     """The pipeline ``retrieval.yaml`` over one index, loaded once for many questions.
 
     :param index: folder of the index.
-    :param model: what ranks; None leaves what the pipeline says. Where `trlm index --states` has
-        kept its states beside the index, they are used.
+    :param model: what ranks, see :func:`~trlm_retrieval.pipelines.settings.search_settings`.
     :param candidates: passages that each first stage finds, and that are reranked.
     :param device: where the ranker's model runs, as `cuda`.
     :param ranker: further init parameters of the ranker, such as ``dtype``.
@@ -54,13 +53,12 @@ class Searcher:
 
     def ask(self, query: str, explain: bool = False, filters: Filters | None = None) -> Ranking:
         """Rank all candidates for a question, or those that match filters in Haystack's syntax."""
-        inputs = search_inputs(query, self.candidates, explain)
-        for retriever in ("bm25", "dense"):
-            inputs[retriever] |= {"filters": filters}
+        inputs = search_inputs(query, self.candidates, explain, filters)
         with _stopwatch() as seconds:
             found = self._pipeline.run(inputs)
         stages = {label: seconds[name] for name, label in _STAGES.items() if name in seconds}
-        return Ranking(query, found["ranker"]["documents"], stages)
+        documents = found["ranker"]["documents"]
+        return Ranking(query, documents, stages, len(documents))
 
 
 class _StopwatchTracer(tracing.Tracer):
