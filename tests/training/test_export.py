@@ -2,6 +2,7 @@
 
 import json
 import socket
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from trlm_retrieval.models.store import is_pulled
 from trlm_retrieval.training.export import export_run
 from trlm_retrieval.training.finetuning import finetune
 from trlm_retrieval.training.run import RunError
+
+exported = partial(export_run, name="x", licence="MIT", precision="int8")
 
 PAIRS = [("the with statement", "The with statement wraps a block."), ("loops", "A for loop.")]
 
@@ -68,14 +71,12 @@ def test_int8_takes_a_quarter(demo, tmp_path):
     sizes = {}
     for precision in ("int8", "float16"):
         folder = tmp_path / precision
-        export_run(demo.finetuning.folder, folder, name="x", licence="MIT", precision=precision)
+        exported(demo.finetuning.folder, folder, precision=precision)
         sizes[precision] = sum(p.stat().st_size for p in folder.glob("*.safetensors"))
     whole = (demo.finetuning.model_folder / "model.safetensors").stat().st_size
     assert sizes["int8"] < 0.3 * whole and sizes["float16"] < 0.6 * whole
     # written over each other, only the latest weights are left
-    export_run(
-        demo.finetuning.folder, tmp_path / "int8", name="x", licence="MIT", precision="float16"
-    )
+    exported(demo.finetuning.folder, tmp_path / "int8", precision="float16")
     assert [p.name for p in (tmp_path / "int8").glob("*.safetensors")] == ["model.safetensors"]
 
 
@@ -118,37 +119,16 @@ def _weights(folder):
 def test_a_share_of_the_base_is_the_average_of_the_weights(demo, tmp_path):
     before = _weights(demo.pretraining.model_folder)
     after = _weights(demo.finetuning.model_folder)
-    export_run(
-        demo.finetuning.folder,
-        tmp_path,
-        name="x",
-        licence="MIT",
-        precision="float16",
-        base_share=0.25,
-    )
+    exported(demo.finetuning.folder, tmp_path, precision="float16", base_share=0.25)
     for name, found in _weights(tmp_path).items():
         expected = 0.25 * before[name] + 0.75 * after[name]
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
     assert "0.25 of the weights before it and 0.75" in (tmp_path / "README.md").read_text()
     with pytest.raises(RunError, match="began with random weights"):
-        export_run(
-            demo.pretraining.folder,
-            tmp_path,
-            name="x",
-            licence="MIT",
-            precision="int8",
-            base_share=0.5,
-        )
+        exported(demo.pretraining.folder, tmp_path, base_share=0.5)
     for share in (-0.1, 1):
         with pytest.raises(ValueError, match="below 1"):
-            export_run(
-                demo.finetuning.folder,
-                tmp_path,
-                name="x",
-                licence="MIT",
-                precision="int8",
-                base_share=share,
-            )
+            exported(demo.finetuning.folder, tmp_path, base_share=share)
 
 
 def test_a_share_of_the_base_weakens_an_adapter(pair_file, tiny_lm_folder, options, tmp_path):
@@ -164,15 +144,7 @@ def test_a_share_of_the_base_weakens_an_adapter(pair_file, tiny_lm_folder, optio
     before, after = _weights(tiny_lm_folder), _weights(run.model_folder)
     for merge in (False, True):
         folder = tmp_path / f"{merge}"
-        export_run(
-            run.folder,
-            folder,
-            name="x",
-            licence="MIT",
-            precision="float16",
-            merge=merge,
-            base_share=0.25,
-        )
+        exported(run.folder, folder, precision="float16", merge=merge, base_share=0.25)
         found = _weights(folder)
         changed = 0
         for name, weight in found.items():
@@ -189,40 +161,24 @@ def test_a_base_of_another_shape_has_no_average(pretrain_tiny, make_tiny_lm, tmp
     settings["base"] = str(tmp_path / "other")
     (run.folder / "settings.json").write_text(json.dumps(settings))
     with pytest.raises(RunError, match="differ in shape"):
-        export_run(
-            run.folder, tmp_path / "out", name="x", licence="MIT", precision="int8", base_share=0.5
-        )
+        exported(run.folder, tmp_path / "out", base_share=0.5)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_recommended_weight_ships_with_the_model(demo, tmp_path):
-    export_run(
-        demo.finetuning.folder,
-        tmp_path,
-        name="x",
-        licence="MIT",
-        precision="int8",
-        first_stage_weight=0.8,
-    )
+    exported(demo.finetuning.folder, tmp_path, first_stage_weight=0.8)
     assert TimeReversedLM.from_pretrained(tmp_path).first_stage_weight == 0.8
     assert "| weight of the first stage | 0.8," in (tmp_path / "README.md").read_text()
-    export_run(demo.finetuning.folder, tmp_path, name="x", licence="MIT", precision="int8")
+    exported(demo.finetuning.folder, tmp_path)
     assert TimeReversedLM.from_pretrained(tmp_path).first_stage_weight is None
     assert "weight of the first stage" not in (tmp_path / "README.md").read_text()
     with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
-        export_run(
-            demo.finetuning.folder,
-            tmp_path,
-            name="x",
-            licence="MIT",
-            precision="int8",
-            first_stage_weight=2,
-        )
+        exported(demo.finetuning.folder, tmp_path, first_stage_weight=2)
 
 
 def test_a_run_that_is_not_finished_is_refused(tmp_path):
     with pytest.raises(RunError, match="no finished run"):
-        export_run(tmp_path, tmp_path / "out", name="x", licence="MIT", precision="int8")
+        exported(tmp_path, tmp_path / "out")
 
 
 def test_packaged_models_are_whole():
