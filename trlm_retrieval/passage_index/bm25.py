@@ -25,7 +25,8 @@ from rank_bm25 import BM25Okapi
 
 K1 = 1.2
 B = 0.75
-# Beyond this many documents bm25s takes over: it answers a query faster.
+# Beyond this many documents bm25s takes over. `python -m trlm_retrieval.eval.bench.index`
+# prints what both take for a query.
 RANK_BM25_MAX_DOCUMENTS = 5_000
 
 _COUNTS = "bm25.json"
