@@ -35,6 +35,7 @@ BASE_BATCH = 16
 MAX_PASSAGE_TOKENS = 512  # as TRLMRanker cuts them
 
 _BASE_PAIRS = 16  # of each round: the base's cost is linear, so a part of the texts tells it
+_TRIED_PAIRS = 4  # tell how long the comparisons will take
 _STATE_BYTES = 8 * 1024**3
 
 Pairs = list[tuple[str, str]]
@@ -110,17 +111,22 @@ def start(models: Models) -> Benchmark:
 
 
 def passages_that_fit(models: Models, pairs: Sequence[Pairs], rounds: int, seconds: float) -> int:
-    """How many passages can be compared in a time, told from one of them; at least 10, or all.
+    """How many passages all comparisons manage in a time, told from a few; at least 10, or all.
 
     :param pairs: for each passage its pairs.
     """
-    lm, mine = models.exact, pairs[0]
-    base, ours = _Timed(), _Timed()
-    base.run(lm, mine[:1], partial(base_scores, lm))
-    for scorer in (lm, models.int8):  # both read every passage twice: plain, and for its states
-        ours.run(lm, mine, partial(_scores, scorer))
-    left = seconds - 2 * rounds * _BASE_PAIRS * sum(base.seconds)
-    return min(len(pairs), max(10, int(left / (2 * sum(ours.seconds)))))
+    lm = models.exact
+    some = _spread([pair for passage in pairs for pair in passage], _TRIED_PAIRS)
+    base, exact, int8 = _Timed(), _Timed(), _Timed()
+    base.run(lm, some, partial(base_scores, lm))
+    exact.run(lm, some, partial(_scores, lm))
+    int8.run(lm, some, partial(_scores, models.int8))
+    a_pair = [timed.seconds[0] / len(some) for timed in (base, exact, int8)]
+    # The base runs in each round, before the states are computed, with them, and beside the peers.
+    of_base = _BASE_PAIRS * (rounds + max(1, rounds - 1) + 2) * a_pair[0]
+    # Ours reads every passage plain and for its states; all peers together cost about one more.
+    a_passage = len(pairs[0]) * (3 * a_pair[1] + 2 * a_pair[2])
+    return min(len(pairs), max(10, int((seconds - of_base) / a_passage)))
 
 
 def compare_plain(
