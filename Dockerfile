@@ -15,7 +15,7 @@ RUN python -m pip install --no-cache-dir --constraint constraints.txt \
         ${WHEELS:+--extra-index-url "$WHEELS"} ".[serve]" \
     && mkdir /index /cache && chown trlm /index /cache
 
-USER trlm
+USER 1000
 ENV TRLM_CACHE=/cache TRLM_INDEX=/index HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
 RUN trlm models pull minilm && trlm index --demo --states --model trlm-small
 
