@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from trlm_retrieval.on_demand import on_demand
+import lazy_loader
 
 if TYPE_CHECKING:
     from trlm_retrieval.components import (
@@ -34,12 +34,20 @@ __all__ = [
     "TimeReversedLM",
 ]
 
-__getattr__, __dir__ = on_demand(
+__getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    {
-        **dict.fromkeys(__all__, "trlm_retrieval.components"),
-        "Reranker": "trlm_retrieval.integrations",
-        "PassageIndex": "trlm_retrieval.passage_index",
-        "TimeReversedLM": "trlm_retrieval.lm",
+    submod_attrs={
+        "components": [
+            "BM25Retriever",
+            "FAISSRetriever",
+            "TRLMAnswerRanker",
+            "TRLMCitationAttributor",
+            "TRLMQueryGenerator",
+            "TRLMRanker",
+            "TRLMSafetyFilter",
+        ],
+        "integrations": ["Reranker"],
+        "lm": ["TimeReversedLM"],
+        "passage_index": ["PassageIndex"],
     },
 )

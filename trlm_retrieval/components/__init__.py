@@ -6,10 +6,10 @@ imported when it is first asked for.
 
 from typing import TYPE_CHECKING
 
+import lazy_loader
 from haystack.core.serialization import allow_deserialization_module
 
 from trlm_retrieval.components.former_paths import refuse_former_paths
-from trlm_retrieval.on_demand import on_demand
 
 if TYPE_CHECKING:
     from trlm_retrieval.components.answer_ranker import TRLMAnswerRanker
@@ -39,18 +39,17 @@ __all__ = [
     "TRLMSafetyFilter",
 ]
 
-__getattr__, __dir__ = on_demand(
+__getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    {
-        "BM25Retriever": f"{__name__}.retrievers",
-        "FAISSRetriever": f"{__name__}.retrievers",
-        "LocalChatGenerator": f"{__name__}.chat_generator",
-        "PassageIndexWriter": f"{__name__}.index_writer",
-        "QuestionFilter": f"{__name__}.question_filter",
-        "TRLMAnswerRanker": f"{__name__}.answer_ranker",
-        "TRLMCitationAttributor": f"{__name__}.citation_attributor",
-        "TRLMQueryGenerator": f"{__name__}.query_generator",
-        "TRLMRanker": f"{__name__}.ranker",
-        "TRLMSafetyFilter": f"{__name__}.safety_filter",
+    submod_attrs={
+        "answer_ranker": ["TRLMAnswerRanker"],
+        "chat_generator": ["LocalChatGenerator"],
+        "citation_attributor": ["TRLMCitationAttributor"],
+        "index_writer": ["PassageIndexWriter"],
+        "query_generator": ["TRLMQueryGenerator"],
+        "question_filter": ["QuestionFilter"],
+        "ranker": ["TRLMRanker"],
+        "retrievers": ["BM25Retriever", "FAISSRetriever"],
+        "safety_filter": ["TRLMSafetyFilter"],
     },
 )

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from trlm_retrieval.on_demand import on_demand
+import lazy_loader
 
 if TYPE_CHECKING:
     from trlm_retrieval.integrations.reranker import RankedPassage, Reranker, TokenGain
 
 __all__ = ["RankedPassage", "Reranker", "TokenGain"]
 
-__getattr__, __dir__ = on_demand(
-    __name__, dict.fromkeys(__all__, "trlm_retrieval.integrations.reranker")
-)
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs={"reranker": __all__})

@@ -8,7 +8,7 @@ scored fast), ``scorer`` and ``model``; ``remote`` asks a server instead. ``stat
 
 from typing import TYPE_CHECKING
 
-from trlm_retrieval.on_demand import on_demand
+import lazy_loader
 
 if TYPE_CHECKING:
     from trlm_retrieval.lm.likelihood import Likelihood
@@ -28,15 +28,14 @@ __all__ = [
     "TimeReversedLM",
 ]
 
-__getattr__, __dir__ = on_demand(
+__getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    {
-        "DIRECTIONS": f"{__name__}.template",
-        "Likelihood": f"{__name__}.likelihood",
-        "PairScorer": f"{__name__}.scorer",
-        "PassageStates": f"{__name__}.states",
-        "RemoteLM": f"{__name__}.remote",
-        "Template": f"{__name__}.template",
-        "TimeReversedLM": f"{__name__}.model",
+    submod_attrs={
+        "likelihood": ["Likelihood"],
+        "model": ["TimeReversedLM"],
+        "remote": ["RemoteLM"],
+        "scorer": ["PairScorer"],
+        "states": ["PassageStates"],
+        "template": ["DIRECTIONS", "Template"],
     },
 )

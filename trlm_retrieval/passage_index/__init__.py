@@ -8,11 +8,11 @@ complete folder), `index` (all of it together).
 
 from typing import TYPE_CHECKING
 
-from trlm_retrieval.on_demand import on_demand
+import lazy_loader
 
 if TYPE_CHECKING:
     from trlm_retrieval.passage_index.index import PassageIndex, shared_index
 
 __all__ = ["PassageIndex", "shared_index"]
 
-__getattr__, __dir__ = on_demand(__name__, dict.fromkeys(__all__, f"{__name__}.index"))
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs={"index": __all__})
