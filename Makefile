@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# The pinned versions need Python 3.11; `make test CONSTRAINTS=` takes what suits an older one.
+CONSTRAINTS ?= --constraint constraints.txt
+PIP    := $(BIN)/python -m pip install --quiet $(CONSTRAINTS)
 
 .PHONY: setup demo test test-portable test-all bench lint audit clean
 
@@ -10,12 +13,12 @@ setup: $(VENV)/.installed
 # What users get: the package without extras. The demo needs no more.
 $(VENV)/.base: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(PIP) torch==2.13.0
+	$(PIP) --editable .
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.base
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --editable '.[dev]'
 	touch $@
 
 demo: $(VENV)/.base
@@ -42,7 +45,7 @@ test-portable: setup
 		OMP_NUM_THREADS=2 $(BIN)/pytest
 
 test-all: setup lint
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable \
+	$(PIP) --editable \
 		'.[dev,stores,langchain,llamaindex,pyterrier,rerankers]'
 	$(PYTHON) -m venv .venv-langchain
 	.venv-langchain/bin/python -m pip install --quiet --requirement tests/serving/langchain.txt
@@ -50,7 +53,7 @@ test-all: setup lint
 	$(BIN)/pytest -m ''
 
 bench: setup
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	$(PIP) --editable '.[dev,bench]'
 	$(BIN)/trlm models pull smollm2-135m minilm
 	$(BIN)/trlm bench --json bench.json
 
