@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trlm_retrieval.components.fusion import combine, standardised
+from trlm_retrieval.components.fusion import combine, mixed_gains, standardised
 
 
 def test_weight_zero_gives_the_log_likelihoods_and_one_the_first_stage_order():
@@ -41,3 +41,28 @@ def test_equal_scores_and_nothing_at_all():
 def test_bad_input(arguments, message):
     with pytest.raises(ValueError, match=message):
         combine(*arguments)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.2, 0.45, 0.9])
+def test_mixed_gains_keep_the_order_of_the_mixture(weight):
+    chosen = np.random.default_rng(0)
+    for _ in range(20):
+        first = chosen.normal(size=12)
+        log_likelihoods = chosen.normal(-40, 9, size=12)
+        gains = (log_likelihoods + 55) / 7  # less a prior of -55 nats, for each of 7 tokens
+        mixed = mixed_gains(gains, first, weight)
+        assert (
+            np.argsort(mixed).tolist()
+            == np.argsort(combine(first, log_likelihoods, weight)).tolist()
+        )
+        assert mixed.mean() == pytest.approx(gains.mean())
+
+
+def test_one_candidate_keeps_its_gain():
+    assert mixed_gains([1.5], [0.3], 0.45).tolist() == [1.5]
+    assert mixed_gains([], [], 0.45).size == 0
+
+
+def test_a_first_stage_alone_has_no_gains():
+    with pytest.raises(ValueError, match="leaves the likelihood out"):
+        mixed_gains([1.0, 2.0], [1.0, 2.0], 1.0)

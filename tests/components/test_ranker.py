@@ -14,6 +14,7 @@ from trlm_retrieval.components.fusion import combine
 from trlm_retrieval.errors import ModelError, StatesError
 from trlm_retrieval.lm import PassageStates
 from trlm_retrieval.lm.state_writing import plan_states, write_states
+from trlm_retrieval.models.calibration import Calibration
 from trlm_retrieval.passage_index.documents import passage_text
 
 QUERY = "how does with call exit"
@@ -254,6 +255,53 @@ def test_bad_top_k(tiny_lm):
 def test_a_direction_that_does_not_fit_is_told_at_warm_up(make_tiny_lm):
     with pytest.raises(ModelError, match="direction"):
         TRLMRanker(make_tiny_lm("forward"), direction="ba").warm_up()
+
+
+@pytest.fixture
+def calibrated_lm(make_tiny_lm):
+    lm = make_tiny_lm("reverse")
+    lm.calibration = Calibration(str(lm.template()), alone=(-1.0, 2.0, 0.3), mixed=(-0.5, 1.0, 0.1))
+    return lm
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.45])
+def test_scaled_scores_are_probabilities_in_the_same_order(calibrated_lm, weight):
+    plain = TRLMRanker(calibrated_lm, first_stage_weight=weight).run(QUERY, DOCUMENTS)["documents"]
+    ranker = TRLMRanker(calibrated_lm, first_stage_weight=weight, scale_score=True)
+    scaled = ranker.run(QUERY, DOCUMENTS)["documents"]
+    assert [document.id for document in scaled] == [document.id for document in plain]
+    scores = [document.score for document in scaled]
+    assert scores == sorted(scores, reverse=True) and 0 < scores[-1] < scores[0] < 1
+    kept = ranker.run(QUERY, DOCUMENTS, score_threshold=scores[1])["documents"]
+    assert [document.id for document in kept] == [document.id for document in scaled[:2]]
+    assert "gain" not in scaled[0].meta["trlm"]
+
+
+def test_a_scaled_score_is_the_logistic_of_the_gain_and_knows_no_neighbours(calibrated_lm):
+    ranker = TRLMRanker(calibrated_lm, first_stage_weight=0.0, scale_score=True, explain=True)
+    for document in ranker.run(QUERY, DOCUMENTS)["documents"]:
+        measured = document.meta["trlm"]
+        tokens = measured["tokens_scored"]
+        odds = -1 + 2 * measured["gain"] / tokens + 0.3 * math.log(tokens)
+        assert document.score == pytest.approx(1 / (1 + math.exp(-odds)), rel=1e-6)
+        [original] = [given for given in DOCUMENTS if given.id == document.id]
+        [alone] = ranker.run(QUERY, [original])["documents"]
+        assert alone.score == pytest.approx(document.score, rel=1e-4)
+
+
+def test_a_blank_document_is_surely_not_relevant(calibrated_lm):
+    blank = Document(id="blank", content=" ", score=9.0)
+    ranker = TRLMRanker(calibrated_lm, scale_score=True)
+    assert ranker.run(QUERY, [*DOCUMENTS, blank])["documents"][-1].score == 0.0
+
+
+def test_scaling_needs_a_calibration_of_the_same_template(tiny_lm, make_tiny_lm):
+    with pytest.raises(ModelError, match="the model has none: run `trlm eval calibrate"):
+        TRLMRanker(tiny_lm, scale_score=True).warm_up()
+    lm = make_tiny_lm("both")
+    lm.calibration = Calibration(str(lm.template()), (0.0, 1.0, 0.0), (0.0, 1.0, 0.0))
+    with pytest.raises(ModelError, match="direction 'fo' is asked for"):
+        TRLMRanker(lm, scale_score=True, direction="fo").warm_up()
 
 
 def test_survives_a_pipeline_round_trip(tiny_lm_folder):

@@ -6,6 +6,7 @@ from haystack import Document
 from trlm_retrieval import Reranker
 from trlm_retrieval.components.ranker import TRLMRanker
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models.calibration import Calibration
 
 TEXTS = ["a small red tree", "the window beside a lamp", "many long words about nothing at all"]
 
@@ -64,6 +65,18 @@ def test_an_explanation_adds_up(reranker, tiny_lm):
         measured.gain, abs=1e-2
     )
     assert "".join(found.token for found in passage.token_gains).replace(" ", "") == "redlamp"
+
+
+def test_scaled_scores_are_probabilities_in_the_same_order(make_tiny_lm):
+    lm = make_tiny_lm("both")
+    with pytest.raises(ModelError, match="scale_score needs a calibration"):
+        Reranker(lm, scale_score=True)
+    lm.calibration = Calibration(str(lm.template()), (-1.0, 2.0, 0.0), (-1.0, 2.0, 0.0))
+    scaled = Reranker(lm, scale_score=True).rank("red lamp", TEXTS)
+    plain = Reranker(lm).rank("red lamp", TEXTS)
+    assert [passage.index for passage in scaled] == [passage.index for passage in plain]
+    assert 0 < scaled[-1].score < scaled[0].score < 1
+    assert scaled[0].log_likelihood == pytest.approx(plain[0].log_likelihood, abs=1e-4)
 
 
 def test_what_has_no_text_comes_last(reranker):

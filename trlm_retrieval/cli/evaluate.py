@@ -133,7 +133,7 @@ def retrieval(
     check_data(data)
     names = _names(systems) or []
     needs_model = bool({"forward", "reverse", "default"} & set(names))
-    _check(model if needs_model else None)
+    check_model_and_extra(model if needs_model else None)
     check_embedder(embedder)
     if "cross-encoder" in names:
         check_base(cross_encoder)
@@ -215,7 +215,7 @@ def citation(
     Example: `trlm eval citation --data expertqa.jsonl --json out.json`
     """
     check_paths([data])
-    _check(model)
+    check_model_and_extra(model)
     with working("Loading"):
         from trlm_retrieval.eval.citation.evaluation import evaluate_citation
         from trlm_retrieval.eval.citation.report import write_citation_report
@@ -261,7 +261,7 @@ def best_of_n(
     Example: `trlm eval best-of-n --data alpacaeval.jsonl.xz --json out.json`
     """
     check_paths([data])
-    _check(model)
+    check_model_and_extra(model)
     with working("Loading"):
         from trlm_retrieval.eval.best_of_n.evaluation import evaluate_best_of_n
         from trlm_retrieval.eval.best_of_n.report import write_best_of_n_report
@@ -335,7 +335,7 @@ def safety(
     """
     if min_unsafe is not None and min_unsafe > number:
         raise typer.BadParameter("cannot be more than --number", param_hint="--min-unsafe")
-    _check(model)
+    check_model_and_extra(model)
     check_paths(path for path in (data, answers, head) if path)
     with working("Loading"):
         from trlm_retrieval.components.question_filter import QuestionFilter
@@ -384,7 +384,7 @@ def compare(
     finish(result, json_file)
 
 
-def _check(model: str | None) -> None:
+def check_model_and_extra(model: str | None) -> None:
     """What all evaluations need: the extra, and a model if any is used."""
     check_extras("ir_measures")
     if model is not None:

@@ -54,3 +54,23 @@ def combine(
         return np.asarray(log_likelihoods, dtype=np.float64)
     weighted = first_stage_weight * standardised(first_stage)
     return weighted + (1 - first_stage_weight) * standardised(log_likelihoods)
+
+
+def mixed_gains(
+    gains: Sequence[float], first_stage: Sequence[float], first_stage_weight: float
+) -> np.ndarray:
+    """What the first stage makes of the gains of one query's candidates, shape (candidates,).
+
+    They are ordered as :func:`combine` orders, and stay in the unit of the gains: the first stage
+    adds the share that it has in the mixture, zero on average. One candidate keeps its gain.
+
+    :param gains: log-likelihoods less the prior, in nats for each token of the query.
+    :raises ValueError: if the weight is outside 0..1, or 1, which leaves nothing of the gains.
+    """
+    check_weight(first_stage_weight)
+    if first_stage_weight == 1:
+        raise ValueError("first_stage_weight=1 leaves the likelihood out: no gain can be told")
+    values = np.asarray(gains, dtype=np.float64)
+    spread = values.std() if values.size else 0.0
+    odds = first_stage_weight / (1 - first_stage_weight)
+    return values + odds * spread * standardised(first_stage)

@@ -11,8 +11,9 @@ from haystack import Document, component
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.components.base import ModelComponent, in_thread
-from trlm_retrieval.components.fusion import choose_weight, combine
-from trlm_retrieval.lm import Likelihood, PairScorer, TimeReversedLM
+from trlm_retrieval.components.fusion import choose_weight, combine, mixed_gains
+from trlm_retrieval.errors import ModelError
+from trlm_retrieval.lm import Likelihood, PairScorer, Template, TimeReversedLM
 from trlm_retrieval.lm.state_folder import open_states
 from trlm_retrieval.models.loading import check_weight
 from trlm_retrieval.models.source import DEFAULT_MODEL
@@ -62,6 +63,7 @@ class TRLMRanker(ModelComponent[PairScorer]):
         top_k: int = 10,
         first_stage_weight: float | None = None,
         score_threshold: float | None = None,
+        scale_score: bool = False,
         explain: bool = False,
         meta_fields_to_embed: list[str] | None = None,
         max_passage_tokens: int | None = DEFAULT_MAX_PASSAGE_TOKENS,
@@ -83,6 +85,9 @@ class TRLMRanker(ModelComponent[PairScorer]):
             score is the log-likelihood itself. By default what the model's folder recommends, else
             0.45.
         :param score_threshold: Documents that score below it are left out.
+        :param scale_score: Make the score P(relevant), between 0 and 1, which compares across
+            queries; the order stays. The model must have a calibration: smollm2-135m and trlm-small
+            have, `trlm eval calibrate` makes one.
         :param explain: Also score each query token without the passage and report the gains.
         :param meta_fields_to_embed: Meta fields scored ahead of the content; by default the title.
         :param max_passage_tokens: Longer passages are cut at their end, and the cut is counted;
@@ -117,6 +122,7 @@ class TRLMRanker(ModelComponent[PairScorer]):
         self.top_k = top_k
         self.first_stage_weight = first_stage_weight
         self.score_threshold = score_threshold
+        self.scale_score = scale_score
         self.explain = explain
         self.meta_fields_to_embed = (
             list(DEFAULT_META_FIELDS) if meta_fields_to_embed is None else meta_fields_to_embed
@@ -126,11 +132,14 @@ class TRLMRanker(ModelComponent[PairScorer]):
 
     def _check(self, lm: PairScorer) -> None:
         """
-        :raises ModelError: If the model does not fit the direction.
+        :raises ModelError: If the model does not fit the direction, or lacks the calibration that
+            `scale_score` needs.
         :raises StatesError: If the states folder is damaged, or of another model or setting.
         :raises ValueError: If there is a states folder and the model is behind a server.
         """
-        lm.template(self.direction)
+        template = lm.template(self.direction)
+        if self.scale_score:
+            check_calibration(lm, template)
         if self.states_folder is None:
             return
         if not isinstance(lm, TimeReversedLM):
@@ -181,20 +190,19 @@ class TRLMRanker(ModelComponent[PairScorer]):
         encoded = lm.encode(
             [(query, texts[i]) for i in readable], self.direction, self.max_passage_tokens
         )
-        likelihoods = lm.score_encoded(encoded, self.direction, prior=explain)
-        scores = self._scores([candidates[i] for i in readable], likelihoods, weight)
+        likelihoods = lm.score_encoded(encoded, self.direction, prior=explain or self.scale_score)
+        scored = [candidates[i] for i in readable]
+        scores = self._scores(scored, likelihoods, weight)
+        shown = self._probabilities(scored, likelihoods, weight) if self.scale_score else scores
         ranked = [
             _scored(
-                candidates[i],
-                score,
-                self._measured(candidates[i], i, likelihood, explain)
-                | {"undertrained": pair.undertrained},
+                scored[at],
+                shown[at],
+                self._measured(scored[at], readable[at], likelihoods[at], explain)
+                | {"undertrained": encoded[at].undertrained},
             )
-            for i, score, likelihood, pair in zip(
-                readable, scores, likelihoods, encoded, strict=True
-            )
+            for at in sorted(range(len(scored)), key=lambda at: -scores[at])
         ]
-        ranked.sort(key=lambda document: -(document.score or 0.0))
         ranked += self._last(candidates, set(readable), ranked, explain)
         found = [
             document
@@ -229,6 +237,20 @@ class TRLMRanker(ModelComponent[PairScorer]):
         first_stage = [document.score or 0.0 if weight else 0.0 for document in candidates]
         return combine(first_stage, values, weight).tolist()
 
+    def _probabilities(
+        self, candidates: Sequence[Document], likelihoods: Sequence[Likelihood], weight: float
+    ) -> list[float]:
+        """P(relevant) of each candidate, in the order that :meth:`_scores` gives them."""
+        calibration = self._loaded.calibration
+        assert calibration is not None  # _check has seen to it
+        tokens = max(1, len(likelihoods[0])) if likelihoods else 1
+        gains = mixed_gains(
+            [found.gain / tokens for found in likelihoods],
+            [document.score or 0.0 if weight else 0.0 for document in candidates],
+            weight,
+        )
+        return calibration.probabilities(gains.tolist(), tokens, mixed=weight > 0).tolist()
+
     def _last(
         self,
         candidates: Sequence[Document],
@@ -236,7 +258,7 @@ class TRLMRanker(ModelComponent[PairScorer]):
         ranked: Sequence[Document],
         explain: bool,
     ) -> list[Document]:
-        """What cannot be ranked, scored one below the last of those that can."""
+        """What cannot be ranked, scored below the last of those that can."""
         left = [i for i in range(len(candidates)) if i not in readable]
         if left:
             logger.warning(
@@ -245,7 +267,7 @@ class TRLMRanker(ModelComponent[PairScorer]):
                 len(left),
                 len(candidates),
             )
-        score = (ranked[-1].score or 0.0) - 1.0 if ranked else 0.0
+        score = (ranked[-1].score or 0.0) - 1.0 if ranked and not self.scale_score else 0.0
         nothing: dict[str, Any] = {
             "log_likelihood": None,
             "mean_log_likelihood": None,
@@ -280,6 +302,22 @@ class TRLMRanker(ModelComponent[PairScorer]):
                 )
             ]
         return measured
+
+
+def check_calibration(lm: PairScorer, template: Template) -> None:
+    """
+    :raises ModelError: If it is not known how the model's gains are read as probabilities.
+    """
+    if lm.calibration is None:
+        raise ModelError(
+            "scale_score needs a calibration, and the model has none: run `trlm eval calibrate "
+            "--save` for it, or leave scale_score out"
+        )
+    if lm.calibration.template != str(template):
+        raise ModelError(
+            f"the model's calibration is for {lm.calibration.template}, and direction "
+            f"{template.name!r} is asked for: leave direction and soft_prompt out, or scale_score"
+        )
 
 
 def _first_stage_order(documents: Sequence[Document]) -> list[Document]:

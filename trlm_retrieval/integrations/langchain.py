@@ -13,8 +13,8 @@ class TRLMCompressor(BaseDocumentCompressor):
     """
     Keeps the documents that make the query likeliest, the best first.
 
-    Each is a copy whose metadata says `relevance_score`, log P(query | document) in nats, and
-    `cut_tokens`, the tokens at its end that were not read.
+    Each is a copy whose metadata says `relevance_score`, the reranker's score, and `cut_tokens`,
+    the tokens at its end that were not read.
 
     ```python
     from langchain_classic.retrievers import ContextualCompressionRetriever

@@ -33,7 +33,7 @@ class RankedPassage:
     :ivar index: place in the list that was given.
     :ivar document: what was given there.
     :ivar score: higher is better. Log P(query | passage) in nats, or the mixture with the scores
-        that the documents came with.
+        that the documents came with; P(relevant), 0 to 1, where the reranker scales scores.
     :ivar log_likelihood: log P(query | passage) in nats; None for a passage without text.
     :ivar cut_tokens: tokens at the passage's end that were not read.
     :ivar token_gains: what each token of the query gains by the passage; empty unless asked for.
@@ -68,11 +68,14 @@ class Reranker:
         model.
     :param first_stage_weight: share of the documents' own scores in the result, 0 to 1, where all
         of them have one; by default what the model's folder recommends, else 0.45.
+    :param scale_score: make the score P(relevant), between 0 and 1, which compares across queries;
+        the order stays. The model must have a calibration; those that ship have.
     :param max_passage_tokens: longer passages are cut at their end, and the cut is counted.
     :param states_megabytes: memory for passages read before, which then cost little; 0 keeps none.
     :param device: "cpu", "cuda", "mps", ...; None takes the best one present.
     :param dtype: "float32", "bfloat16", "float16" or "int8"; by default what suits the device.
-    :raises ModelError: if the model is not there or is no language model.
+    :raises ModelError: if the model is not there, is no language model, or lacks the calibration
+        that ``scale_score`` needs.
     :raises ValueError: if a number is out of its range.
     """
 
@@ -81,6 +84,7 @@ class Reranker:
         model: str | Path | PairScorer = DEFAULT_MODEL,
         *,
         first_stage_weight: float | None = None,
+        scale_score: bool = False,
         max_passage_tokens: int | None = DEFAULT_MAX_PASSAGE_TOKENS,
         states_megabytes: int = 2048,
         device: str | None = None,
@@ -91,9 +95,15 @@ class Reranker:
                 model, device=device, dtype=dtype, states_megabytes=states_megabytes
             )
         self._mixing, self._plain = (
-            TRLMRanker(model, first_stage_weight=weight, max_passage_tokens=max_passage_tokens)
+            TRLMRanker(
+                model,
+                first_stage_weight=weight,
+                scale_score=scale_score,
+                max_passage_tokens=max_passage_tokens,
+            )
             for weight in (first_stage_weight, 0.0)
         )
+        self._plain.warm_up()
 
     def rank(
         self, query: str, docs: Sequence[Any], *, top_k: int | None = None, explain: bool = False

@@ -28,7 +28,7 @@ class TRLMRerankers(BaseRanker):
         self._reranker = reranker
 
     def score(self, query: str, doc: str) -> float:
-        """Log P(query | doc) in nats.
+        """The reranker's score of one document.
 
         :raises ValueError: if the query is empty.
         """
@@ -41,7 +41,7 @@ class TRLMRerankers(BaseRanker):
         doc_ids: list[str] | list[int] | None = None,
         metadata: list[dict[str, Any]] | None = None,
     ) -> RankedResults:
-        """Documents in order, with log P(query | document) in nats as score.
+        """Documents in order, with the reranker's scores.
 
         :param docs: texts, or Documents of `rerankers`.
         :raises ValueError: if the query is empty.

@@ -176,6 +176,7 @@ class TimeReversedLM(PairScorer):
         )
         lm.name = str(name_or_folder)
         lm.first_stage_weight = loaded.first_stage_weight
+        lm.calibration = loaded.calibration
         return lm
 
     def save(self, folder: str | Path) -> None:
@@ -192,6 +193,7 @@ class TimeReversedLM(PairScorer):
             self.start_tokens,
             Path(folder),
             self.first_stage_weight,
+            self.calibration,
         )
 
     def log_probs(

@@ -18,6 +18,7 @@ from trlm_retrieval.lm.encoding import EncodedPair, EncoderFrame, PairEncoder, b
 from trlm_retrieval.lm.likelihood import Likelihood, Progress
 from trlm_retrieval.lm.template import DIRECTIONS, Template, resolve_direction
 from trlm_retrieval.lm.undertrained import MANY
+from trlm_retrieval.models.calibration import Calibration
 from trlm_retrieval.models.loading import Orders
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class PairScorer(ABC):
 
     first_stage_weight: float | None = None
     """What suits the model where its ranking is combined with that of a first stage, if known."""
+    calibration: Calibration | None = None
+    """How the gains of its :attr:`default_template` are read as probabilities, if known."""
     fingerprint: str
     """Tells the model from others, so that no other's passage states are taken for its own."""
 

@@ -20,10 +20,14 @@ from transformers import (
 )
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.files import write_text
 from trlm_retrieval.models.adapter import adapter_base, is_adapter, merge_adapter
+from trlm_retrieval.models.calibration import Calibration, read_calibration
 from trlm_retrieval.models.int8_weights import auto_class, is_small, read_small
 from trlm_retrieval.models.kinds import check_is_language_model, kind_of
 from trlm_retrieval.models.source import language_model_source
+from trlm_retrieval.models.store import REGISTRY
+from trlm_retrieval.weights import HOME
 
 Orders = Literal["forward", "reverse", "both"]
 
@@ -45,6 +49,7 @@ class LoadedModel:
     """What :func:`load_pretrained` found.
 
     :ivar first_stage_weight: what suits the model when it is combined with a first stage, if known.
+    :ivar calibration: how its gains are read as probabilities, if known.
     """
 
     model: Any
@@ -52,6 +57,7 @@ class LoadedModel:
     order: Orders
     start_tokens: dict[str, str] | None
     first_stage_weight: float | None
+    calibration: Calibration | None
 
 
 def check_weight(first_stage_weight: float) -> None:
@@ -139,6 +145,8 @@ def load_pretrained(
         )
         raise ModelError(f"cannot load the model {str(name_or_folder)!r}: {remedy}") from error
     settings = _read_settings(folder)
+    if not settings and str(name_or_folder) in REGISTRY:
+        settings = _read_settings(HOME / str(name_or_folder))
     known: Orders = "reverse" if str(name_or_folder) in REVERSE_HUB_IDS else "forward"
     return LoadedModel(
         model,
@@ -146,6 +154,7 @@ def load_pretrained(
         order or settings.get("order") or known,
         settings.get("start_tokens"),
         settings.get("first_stage_weight"),
+        settings.get("calibration"),
     )
 
 
@@ -165,6 +174,7 @@ def _load_adapter(folder: Path, order: Orders | None, dtype: torch.dtype) -> Loa
         order or settings.get("order") or base.order,
         settings.get("start_tokens") or base.start_tokens,
         settings.get("first_stage_weight"),
+        settings.get("calibration"),
     )
 
 
@@ -196,15 +206,17 @@ def _read_settings(folder: Path | None) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{path} is not valid JSON: {error}") from error
-    unknown = set(settings) - {"order", "start_tokens", "first_stage_weight"}
+    unknown = set(settings) - {"order", "start_tokens", "first_stage_weight", "calibration"}
     if unknown or settings.get("order") not in (None, "forward", "reverse", "both"):
         raise ModelError(
-            f"{path}: it may hold 'order' (forward, reverse or both), 'start_tokens' and "
-            f"'first_stage_weight', not {sorted(unknown) or settings['order']}"
+            f"{path}: it may hold 'order' (forward, reverse or both), 'start_tokens', "
+            f"'first_stage_weight' and 'calibration', not {sorted(unknown) or settings['order']}"
         )
     weight = settings.get("first_stage_weight", 0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
         raise ModelError(f"{path}: 'first_stage_weight' must be a number in 0..1, not {weight!r}")
+    if "calibration" in settings:
+        settings["calibration"] = read_calibration(settings["calibration"], str(path))
     return settings
 
 
@@ -215,11 +227,12 @@ def save_pretrained(
     start_tokens: dict[str, str],
     folder: Path,
     first_stage_weight: float | None = None,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write a model folder with its settings."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    save_settings(order, start_tokens, folder, first_stage_weight)
+    save_settings(order, start_tokens, folder, first_stage_weight, calibration)
 
 
 def save_settings(
@@ -227,12 +240,40 @@ def save_settings(
     start_tokens: dict[str, str],
     folder: Path,
     first_stage_weight: float | None = None,
+    calibration: Calibration | None = None,
 ) -> None:
-    """Write how a folder's model reads, and what suits it beside a first stage, if known."""
+    """Write how a folder's model reads and how its scores are used, as far as that is known."""
     settings: dict[str, Any] = {"order": order, "start_tokens": start_tokens}
     if first_stage_weight is not None:
         settings["first_stage_weight"] = first_stage_weight
-    (folder / CONFIG_NAME).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    if calibration is not None:
+        settings["calibration"] = calibration.settings()
+    write_text(folder / CONFIG_NAME, json.dumps(settings, indent=2) + "\n")
+
+
+def save_calibration(
+    name: str | Path,
+    order: Orders,
+    start_tokens: dict[str, str],
+    first_stage_weight: float | None,
+    calibration: Calibration,
+) -> Path:
+    """Write a calibration beside a model's other settings, and return the file.
+
+    :raises ModelError: if the model is not in a folder of its own, or that cannot be written.
+    """
+    folder = language_model_source(name)
+    if not isinstance(folder, Path) or not folder.is_dir():
+        raise ModelError(
+            f"{name} is no folder to write to: save the model into one with TimeReversedLM.save"
+        )
+    try:
+        save_settings(order, start_tokens, folder, first_stage_weight, calibration)
+    except OSError as error:
+        raise ModelError(
+            f"cannot write to {folder} ({error.strerror or error}): copy the folder and name that"
+        ) from error
+    return folder / CONFIG_NAME
 
 
 def model_fingerprint(

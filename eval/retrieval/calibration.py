@@ -1,0 +1,193 @@
+"""Fit how gains are read as P(relevant) on half of the queries, and tell how far off the rest is.
+
+The judged candidates of several collections are the examples, those without a judgement count as
+not relevant. Each collection weighs the same, whatever its size.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from trlm_retrieval.components.fusion import mixed_gains
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.calibration import Calibration, Weights
+
+from .evaluation import RetrievalEvaluation
+
+BINS = 10
+
+
+class Query(NamedTuple):
+    """The candidates of one query.
+
+    :ivar alone: gains, in nats for each token of the query, shape (candidates,).
+    :ivar mixed: the same with the first stage mixed in.
+    :ivar relevant: booleans, shape (candidates,).
+    """
+
+    tokens: int
+    alone: np.ndarray
+    mixed: np.ndarray
+    relevant: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Candidates of nearly the same probability.
+
+    :ivar share: of all candidates.
+    :ivar predicted: mean probability.
+    :ivar observed: share of relevant ones.
+    """
+
+    share: float
+    predicted: float
+    observed: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far probabilities are from what is found.
+
+    :ivar error: expected calibration error, over ten bins of equal width.
+    :ivar base_rate: share of relevant candidates.
+    :ivar precision: share of relevant ones among candidates of 0.5 or more; None if there are none.
+    :ivar recall: share of the relevant candidates that have 0.5 or more.
+    """
+
+    error: float
+    base_rate: float
+    precision: float | None
+    recall: float
+    bins: tuple[Bin, ...]
+
+
+def examples(
+    evaluation: RetrievalEvaluation,
+    lm: TimeReversedLM,
+    first_stage_weight: float,
+    relevance_level: int = 1,
+) -> dict[str, Query]:
+    """Gains and judgements of each query's scored candidates.
+
+    :param evaluation: of the system ``reverse``, with the same model.
+    """
+    texts = evaluation.dataset.queries
+    found: dict[str, Query] = {}
+    for query, scores in evaluation.likelihoods["reverse"].items():
+        if not scores:
+            continue
+        tokens = max(1, next(iter(scores.values())).tokens)
+        [at_rest] = lm.score([(texts[query], "")], prior=True)
+        assert at_rest.prior_log_probs is not None
+        prior = float(at_rest.prior_log_probs.sum(dtype=np.float64))
+        alone = np.array([(score.sum - prior) / tokens for score in scores.values()])
+        first = [evaluation.runs["fusion"][query][document] for document in scores]
+        grades = evaluation.dataset.qrels[query]
+        relevant = np.array([grades.get(document, 0) >= relevance_level for document in scores])
+        mixed = mixed_gains(alone.tolist(), first, first_stage_weight)
+        found[query] = Query(tokens, alone, mixed, relevant)
+    return found
+
+
+def halves(queries: Mapping[str, Query]) -> tuple[list[Query], list[Query]]:
+    """Every other query, by name: those to fit on, and those to report on."""
+    ordered = [queries[name] for name in sorted(queries)]
+    return ordered[::2], ordered[1::2]
+
+
+def fit(lm: TimeReversedLM, collections: Sequence[Sequence[Query]]) -> Calibration:
+    """The calibration that fits the collections best, each of them with the same weight.
+
+    :raises DataError: if all or none of the candidates are relevant, or the model's gains do not
+        tell the relevant ones from the others.
+    """
+    return Calibration(
+        str(lm.default_template),
+        _fit(collections, lambda query: query.alone),
+        _fit(collections, lambda query: query.mixed),
+    )
+
+
+def reliability(
+    calibration: Calibration, collections: Sequence[Sequence[Query]], *, mixed: bool
+) -> Reliability:
+    """How far the probabilities of the collections' candidates are off, each of the same weight."""
+    predicted, relevant, weight = [], [], []
+    for queries in collections:
+        total = sum(len(query.relevant) for query in queries)
+        for query in queries:
+            gains = query.mixed if mixed else query.alone
+            predicted.append(calibration.probabilities(gains.tolist(), query.tokens, mixed=mixed))
+            relevant.append(query.relevant)
+            weight.append(np.full(len(gains), 1 / total / len(collections)))
+    return _reliability(*map(np.concatenate, (predicted, relevant, weight)))
+
+
+def draw(results: Mapping[str, Reliability], path: Path) -> None:
+    """Draw reliability diagrams: the share of relevant candidates over what was predicted.
+
+    :raises OSError: if the picture cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    for name, found in results.items():
+        points = [(one.predicted, one.observed) for one in found.bins]
+        axes.plot(*zip(*points, strict=True), marker="o", label=f"{name} ({found.error:.3f})")
+    axes.set(xlabel="P(relevant) as predicted", ylabel="share of relevant candidates")
+    axes.legend(title="calibration error")
+    figure.savefig(path, dpi=150)
+
+
+def _reliability(predicted: np.ndarray, relevant: np.ndarray, weight: np.ndarray) -> Reliability:
+    places = np.minimum((predicted * BINS).astype(int), BINS - 1)
+    bins = []
+    for place in np.unique(places):
+        inside = places == place
+        share = weight[inside].sum()
+        means = (weight[inside] @ values[inside] / share for values in (predicted, relevant))
+        bins.append(Bin(float(share), *map(float, means)))
+    kept = predicted >= 0.5
+    right = float(weight[kept & relevant].sum())
+    return Reliability(
+        error=sum(one.share * abs(one.predicted - one.observed) for one in bins),
+        base_rate=float(weight @ relevant),
+        precision=right / float(weight[kept].sum()) if kept.any() else None,
+        recall=right / float(weight[relevant].sum()) if relevant.any() else 0.0,
+        bins=tuple(bins),
+    )
+
+
+def _fit(collections: Sequence[Sequence[Query]], gains: Callable[[Query], np.ndarray]) -> Weights:
+    features, relevant, weight = [], [], []
+    for queries in collections:
+        total = sum(len(query.relevant) for query in queries)
+        for query in queries:
+            length = np.full(len(query.relevant), np.log(query.tokens))
+            features.append(np.column_stack([gains(query), length]))
+            relevant.append(query.relevant)
+            weight.append(np.full(len(query.relevant), 1 / total))
+    labels = np.concatenate(relevant) if relevant else np.array([], dtype=bool)
+    if len(set(labels.tolist())) < 2:
+        raise DataError(
+            "a calibration needs relevant candidates and others on the half that it is fitted on; "
+            "give more queries or --rerank more of them"
+        )
+    shares = np.concatenate(weight)
+    model = LogisticRegression(C=np.inf, max_iter=1000)
+    model.fit(np.concatenate(features), labels, sample_weight=shares * len(labels) / shares.sum())
+    (slope, length), bias = map(float, model.coef_[0]), float(model.intercept_[0])
+    if slope <= 0:
+        raise DataError(
+            "passages that the model gives a greater gain are no more often relevant here: there "
+            "is nothing to calibrate"
+        )
+    return bias, slope, length
