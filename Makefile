@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 CONSTRAINTS ?= --constraint constraints.txt
 PIP    := $(BIN)/python -m pip install --quiet $(CONSTRAINTS)
 
-.PHONY: setup demo test test-portable test-all bench lint audit clean
+.PHONY: setup demo test test-portable test-all bench lint docs audit clean
 
 setup: $(VENV)/.installed
 
@@ -51,6 +51,10 @@ test-all: setup lint
 	.venv-langchain/bin/python -m pip install --quiet --requirement tests/serving/langchain.txt
 	$(BIN)/trlm models pull smollm2-135m minilm bge-small ms-marco-minilm-l12
 	$(BIN)/pytest -m ''
+
+docs: $(VENV)/.base
+	$(PIP) --editable '.[docs]'
+	$(BIN)/mkdocs build --strict --config-file .mkdocs.yml
 
 bench: setup
 	$(PIP) --editable '.[dev,bench]'
