@@ -137,7 +137,7 @@ def evaluate_retrieval(
             )
         warnings += _cut(name, likelihoods[name])
     for name, run in _reranked(likelihoods, candidates, weight).items():
-        runs[name] = {query: _above(run[query], runs["fusion"][query]) for query in run}
+        runs[name] = {query: above(run[query], runs["fusion"][query]) for query in run}
     runs = _shown(runs, systems)
     found = {
         name: per_query(run, dataset.qrels, depth, relevance_level=relevance_level)
@@ -290,7 +290,7 @@ def with_first_stage(scored: Run, candidates: Run, weight: float) -> Run:
     return mixed
 
 
-def _above(reranked: dict[str, float], candidates: dict[str, float]) -> dict[str, float]:
+def above(reranked: dict[str, float], candidates: dict[str, float]) -> dict[str, float]:
     """Reranked documents, and below them the candidates that were not scored, in their order."""
     rest = [document for document in ranked(candidates) if document not in reranked]
     floor = min(reranked.values(), default=0.0)
