@@ -129,22 +129,26 @@ def reliability(
     return _reliability(*map(np.concatenate, (predicted, relevant, weight)))
 
 
-def draw(results: Mapping[str, Reliability], path: Path) -> None:
+def draw(results: Mapping[str, Mapping[str, Reliability]], path: Path) -> None:
     """Draw reliability diagrams: the share of relevant candidates over what was predicted.
 
+    :param results: for each diagram its title, and a line for each name.
     :raises OSError: if the picture cannot be written.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    for name, found in results.items():
-        points = [(one.predicted, one.observed) for one in found.bins]
-        axes.plot(*zip(*points, strict=True), marker="o", label=f"{name} ({found.error:.3f})")
-    axes.set(xlabel="P(relevant) as predicted", ylabel="share of relevant candidates")
-    axes.legend(title="calibration error")
-    figure.savefig(path, dpi=150)
+    figure = Figure(figsize=(4.5 * len(results), 5.5), layout="constrained")
+    panels = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
+    for axes, (title, lines) in zip(panels, results.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+        for name, found in lines.items():
+            points = [(one.predicted, one.observed) for one in found.bins]
+            label = f"{name}: {found.error:.3f}"
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=label)
+        axes.set(title=title, xlabel="P(relevant) as predicted", xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(title="calibration error", loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2)
+    panels[0].set_ylabel("share of relevant candidates")
+    figure.savefig(path, dpi=120)
 
 
 def _reliability(predicted: np.ndarray, relevant: np.ndarray, weight: np.ndarray) -> Reliability:

@@ -85,13 +85,15 @@ def calibrate(
         found = c.examples(evaluation, lm, weight)
         fitted_on[loaded.name], held_back[loaded.name] = c.halves(found)
     calibration = c.fit(lm, list(fitted_on.values()))
+    groups = {name: [queries] for name, queries in held_back.items()}
+    if len(groups) > 1:
+        groups["all"] = list(held_back.values())
     results = {
-        f"{name}, {kind}": c.reliability(calibration, [held_back[n] for n in names], mixed=mixed)
-        for kind, mixed in (("alone", False), ("mixed", True))
-        for name, names in (
-            *((name, [name]) for name in held_back),
-            *([("all", list(held_back))] if len(held_back) > 1 else []),
-        )
+        kind: {
+            name: c.reliability(calibration, group, mixed=kind == "mixed")
+            for name, group in groups.items()
+        }
+        for kind in ("alone", "mixed")
     }
     out.print(_table(results))
     if plot is not None:
@@ -104,7 +106,7 @@ def calibrate(
         err.print(f"wrote {file}", soft_wrap=True)
 
 
-def _table(results: "dict[str, Reliability]") -> Table:
+def _table(results: "dict[str, dict[str, Reliability]]") -> Table:
     table = Table(
         "the other half of",
         "calibration error",
@@ -114,8 +116,9 @@ def _table(results: "dict[str, Reliability]") -> Table:
         title="P(relevant), from the likelihood alone and mixed with the first stage",
         title_justify="left",
     )
-    for name, found in results.items():
-        precision = "–" if found.precision is None else f"{found.precision:.3f}"
-        rest = (f"{value:.3f}" for value in (found.error, found.base_rate))
-        table.add_row(name, *rest, precision, f"{found.recall:.3f}")
+    for kind, lines in results.items():
+        for name, found in lines.items():
+            precision = "–" if found.precision is None else f"{found.precision:.3f}"
+            rest = (f"{value:.3f}" for value in (found.error, found.base_rate))
+            table.add_row(f"{name}, {kind}", *rest, precision, f"{found.recall:.3f}")
     return table

@@ -111,5 +111,6 @@ def test_the_command_saves_what_the_ranker_reads(beir, tiny_lm, tmp_path, capsys
 def test_a_diagram_of_nothing_relevant_is_drawn(tmp_path):
     queries = [Query(2, np.arange(3.0), np.arange(3.0), np.zeros(3, bool))]
     calibration = Calibration("t", (0.0, 1.0, 0.0), (0.0, 1.0, 0.0))
-    draw({"none": reliability(calibration, [queries], mixed=True)}, tmp_path / "plot.png")
+    lines = {"none": reliability(calibration, [queries], mixed=True)}
+    draw({"mixed": lines}, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").is_file()
