@@ -78,6 +78,8 @@ def requests_of(kinds: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 async def run(url: str, clients: int, seconds: float, kinds: Sequence[str]) -> Load:
     """Send requests from many clients until the time is over; those under way are finished.
 
+    Each client sends one at least, however slow the machine is.
+
     :param url: of the server; the variable TRLM_API_KEY holds its key where it has one.
     """
     load, requests, end = Load(), requests_of(kinds), time.monotonic() + seconds
@@ -85,7 +87,9 @@ async def run(url: str, clients: int, seconds: float, kinds: Sequence[str]) -> L
     headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     async def one(client: httpx.AsyncClient) -> None:
-        while time.monotonic() < end:
+        first = True
+        while first or time.monotonic() < end:
+            first = False
             path, body = next(requests)
             started = time.monotonic()
             try:
