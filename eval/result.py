@@ -6,13 +6,12 @@ made from the result alone.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trlm_retrieval.errors import DataError
 from trlm_retrieval.files import write_json
 
 from .measures import Estimate, PerQuery, estimate, holm, paired_test
@@ -56,29 +55,6 @@ class Result:
     def write_json(self, path: Path) -> None:
         """Write everything but the report."""
         write_json(path, asdict(self))
-
-
-def known(methods: Sequence[str], there: Mapping[str, object]) -> Sequence[str]:
-    """The methods.
-
-    :raises DataError: if one is unknown.
-    """
-    unknown = [name for name in methods if name not in there]
-    if unknown:
-        raise DataError(f"unknown method {unknown[0]!r}; there are {', '.join(there)}")
-    return methods
-
-
-def run_methods(
-    methods: Sequence[str], evaluate: Callable[[str], PerQuery]
-) -> tuple[dict[str, PerQuery], dict[str, float]]:
-    """What each method is worth, and the seconds that it took."""
-    found: dict[str, PerQuery] = {}
-    seconds: dict[str, float] = {}
-    for name in methods:
-        with timed(seconds, name):
-            found[name] = evaluate(name)
-    return found, seconds
 
 
 @contextmanager

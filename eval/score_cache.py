@@ -5,7 +5,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,6 +162,8 @@ class CachedScorer:
     """What the methods of an evaluation score with.
 
     :ivar max_tokens: passages are cut to this many.
+    :ivar cross_encoder: for the method of that name; None where it does not run.
+    :ivar warnings: what of the passages the cross-encoder did not read.
     """
 
     lm: TimeReversedLM
@@ -169,6 +171,8 @@ class CachedScorer:
     embedder: SentenceEmbedder
     max_tokens: int | None
     show_progress: bool
+    cross_encoder: CrossEncoder | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def likelihoods(
         self, pairs: Sequence[tuple[str, str]], template: Template, whole: bool = False
@@ -181,6 +185,20 @@ class CachedScorer:
         with progress_bar(f"Scoring {template.name}", len(pairs), self.show_progress) as advance:
             scores, _ = self.cache.score(self.lm, pairs, template, most, advance)
         return scores
+
+    def cross_encoder_scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """The cross-encoder's scores of (query, passage) pairs, from the cache where known."""
+        assert self.cross_encoder is not None  # choose_methods has seen to it
+        with progress_bar("Scoring cross-encoder", len(pairs), self.show_progress) as advance:
+            scores, _ = self.cache.cross_encoder(self.cross_encoder, pairs, advance)
+        self.warnings += cut_note("cross-encoder", scores)
+        return [score.sum for score in scores]
+
+
+def cut_note(name: str, scores: Sequence[Score]) -> list[str]:
+    """How many passages were cut, in a sentence; nothing if none was."""
+    cut = sum(score.cut_tokens > 0 for score in scores)
+    return [f"{name}: {cut} of {len(scores)} passages were cut to fit"] if cut else []
 
 
 def _kept(likelihood: Likelihood) -> Score:

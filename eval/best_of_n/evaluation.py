@@ -19,11 +19,13 @@ from trlm_retrieval.components.reply_score import REPLY_GIVEN_QUERY, reply_templ
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.files import read_json_lines
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.cross_encoder import CrossEncoder
 from trlm_retrieval.models.embedder import SentenceEmbedder
 from trlm_retrieval.text.tokens import count_tokens
 
 from ..measures import PerQuery
-from ..result import Result, known, run_methods, summarise
+from ..methods import CROSS_ENCODER, choose_methods, run_methods
+from ..result import Result, summarise
 from ..sampling import draw
 from ..score_cache import CachedScorer, ScoreCache
 
@@ -129,6 +131,12 @@ def _likelihood(
     return picks
 
 
+def _cross_encoder(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
+    pairs = [(prompt.query, answer) for prompt in prompts for answer in prompt.answers]
+    found = iter(scorer.cross_encoder_scores(pairs))
+    return [by_score(prompt, [next(found) for _ in prompt.answers]) for prompt in prompts]
+
+
 METHODS: dict[str, Callable[[Sequence[Prompt], CachedScorer], list[Pick]]] = {
     "random": _random,
     "length": _length,
@@ -136,8 +144,10 @@ METHODS: dict[str, Callable[[Sequence[Prompt], CachedScorer], list[Pick]]] = {
     "forward_sum": partial(_likelihood, forward=True, mean=False),
     "forward": partial(_likelihood, forward=True),
     "reverse": partial(_likelihood, forward=False),  # as TRLMAnswerRanker ships it
+    CROSS_ENCODER: _cross_encoder,
     "oracle": _oracle,
 }
+DEFAULT_METHODS = tuple(name for name in METHODS if name != CROSS_ENCODER)
 
 
 def evaluate_best_of_n(
@@ -146,6 +156,7 @@ def evaluate_best_of_n(
     model: str,
     *,
     methods: Sequence[str] | None = None,
+    cross_encoder: CrossEncoder | None = None,
     embedder: SentenceEmbedder | None = None,
     max_reply_tokens: int | None = 512,
     cache_folder: Path = Path(".trlm-eval"),
@@ -154,11 +165,12 @@ def evaluate_best_of_n(
 ) -> Result:
     """Evaluate methods on a file of prompts.
 
-    :param methods: names out of :data:`METHODS`; all by default.
+    :param methods: names out of :data:`METHODS`; by default all that the model can do, without
+        the cross-encoder.
+    :param cross_encoder: for the method of that name.
     :param prompts: draw this many of the prompts (by a fixed seed).
-    :raises DataError: if a method is unknown or the file is malformed.
+    :raises DataError: if a method is unknown or lacks its model, or the file is malformed.
     """
-    methods = known(methods or list(METHODS), METHODS)
     loaded = draw(load_prompts(path), prompts)
     scorer = CachedScorer(
         lm,
@@ -166,10 +178,12 @@ def evaluate_best_of_n(
         embedder or SentenceEmbedder(),
         max_reply_tokens,
         show_progress,
+        cross_encoder,
     )
+    chosen, notes = choose_methods(methods, DEFAULT_METHODS, METHODS, scorer, REPLY_GIVEN_QUERY)
     sizes = [size for size in SIZES if size <= min(len(prompt.answers) for prompt in loaded)]
     found, seconds = run_methods(
-        methods, lambda name: measure(loaded, METHODS[name](loaded, scorer), sizes)
+        chosen, lambda name: measure(loaded, METHODS[name](loaded, scorer), sizes)
     )
     rivals = [name for name in METHODS if name not in ("reverse", "oracle")]
     return summarise(
@@ -180,7 +194,7 @@ def evaluate_best_of_n(
         [("reverse", name) for name in rivals],
         seconds,
         {"max_reply_tokens": max_reply_tokens, "subsets": _SUBSETS},
-        [],
+        [*notes, *scorer.warnings],
         "prompts",
     )
 

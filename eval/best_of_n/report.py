@@ -12,6 +12,7 @@ _MEANINGS = {
     "forward_sum": "log P(answer | query)",
     "forward": "the same for each token of the answer",
     "reverse": "log P(query | answer) for each token of the query, as the answer ranker ships it",
+    "cross-encoder": "the answer that a model which reads query and answer together scores highest",
     "oracle": "the answer that annotators preferred",
 }
 
@@ -28,5 +29,5 @@ def write_best_of_n_report(path: Path, result: Result) -> None:
         f"{result.queries} prompts, scored with {result.model}: preference of the answer that each "
         "way of choosing picks out of 2, 4, 8 and 16.",
         _MEANINGS,
-        [("reverse", name) for name in ("forward", "length", "random")],
+        [("reverse", name) for name in ("forward", "length", "random", "cross-encoder")],
     )

@@ -8,11 +8,12 @@ from functools import partial
 import numpy as np
 
 from trlm_retrieval.citation.search import SearchName, search
-from trlm_retrieval.citation.support import ScoredHalf, SupportScorer, support_template
+from trlm_retrieval.citation.support import ScoredHalf, SupportScorer
 from trlm_retrieval.passage_index.bm25 import RankBM25
 from trlm_retrieval.text.words import words
 
 from ..measures import PerQuery
+from ..methods import CROSS_ENCODER
 from .data import Claim, halves
 from .scorer import Scorer
 
@@ -61,7 +62,7 @@ def _dense(claims: Sequence[Claim], scorer: Scorer) -> Scores:
 
 def _forward(claims: Sequence[Claim], scorer: Scorer, mean: bool) -> Scores:
     """log P(passage | claim), as a sum or for each token of the passage."""
-    found = scorer.likelihoods(_pairs(claims), scorer.support("source").template)
+    found = scorer.likelihoods(_pairs(claims), scorer.template("source"))
     return _by_claim(claims, [score.mean if mean else score.sum for score in found])
 
 
@@ -82,9 +83,12 @@ def _search(
 
 def _default(claims: Sequence[Claim], scorer: Scorer) -> Scores:
     """What TRLMCitationAttributor ships."""
-    template = support_template("claim", scorer.lm.default_direction == "ba")
-    found = SupportScorer(scorer.likelihoods, template).score(_pairs(claims))
+    found = SupportScorer(scorer.likelihoods, scorer.template("claim")).score(_pairs(claims))
     return _by_claim(claims, [support.score for support in found])
+
+
+def _cross_encoder(claims: Sequence[Claim], scorer: Scorer) -> Scores:
+    return _by_claim(claims, scorer.cross_encoder_scores(_pairs(claims)))
 
 
 METHODS: dict[str, Callable[[Sequence[Claim], Scorer], Scores]] = {
@@ -97,6 +101,7 @@ METHODS: dict[str, Callable[[Sequence[Claim], Scorer], Scores]] = {
     "forward_gain": partial(_gain, direction="source"),
     "reverse": partial(_gain, direction="claim"),
     "default": _default,
+    CROSS_ENCODER: _cross_encoder,
     "forward_binary": partial(_search, name="binary", direction="source"),
     "forward_exclusion": partial(_search, name="exclusion", direction="source"),
     "reverse_binary": partial(_search, name="binary", direction="claim"),

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.cross_encoder import CrossEncoder
 from trlm_retrieval.models.embedder import SentenceEmbedder
 
-from ..result import Result, known, run_methods, summarise
+from ..methods import choose_methods, run_methods
+from ..result import Result, summarise
 from ..sampling import draw
 from ..score_cache import ScoreCache
 from .claims import DEFAULT_METHODS, MAIN_MEASURE, METHODS, measure
@@ -26,6 +28,7 @@ def evaluate_citation(
     model: str,
     *,
     methods: Sequence[str] | None = None,
+    cross_encoder: CrossEncoder | None = None,
     embedder: SentenceEmbedder | None = None,
     max_passage_tokens: int | None = 512,
     cache_folder: Path = Path(".trlm-eval"),
@@ -38,9 +41,11 @@ def evaluate_citation(
     F1 on the other half of the answers. A claim with no citation counts 0 in both.
 
     :param methods: names out of :data:`METHODS`, or out of
-        :data:`~trlm_retrieval.eval.citation.within.METHODS` for a file of that shape.
+        :data:`~trlm_retrieval.eval.citation.within.METHODS` for a file of that shape. By default
+        those that the model can do, without the cross-encoder and the costliest searches.
+    :param cross_encoder: for the method of that name.
     :param answers: draw this many of the answers (by a fixed seed).
-    :raises DataError: if a method is unknown or the file is malformed.
+    :raises DataError: if a method is unknown or lacks its model, or the file is malformed.
     """
     scorer = Scorer(
         lm,
@@ -48,24 +53,27 @@ def evaluate_citation(
         embedder or SentenceEmbedder(),
         max_passage_tokens,
         show_progress,
+        cross_encoder,
     )
     if holds_sentences(path):
         return evaluate_within(path, scorer, model, methods, answers)
-    methods = known(methods or DEFAULT_METHODS, METHODS)
+    chosen, notes = choose_methods(
+        methods, DEFAULT_METHODS, METHODS, scorer, scorer.template("source")
+    )
     claims, warnings = load_claims(path)
     kept = set(draw(sorted({claim.group for claim in claims}), answers))
     claims = [claim for claim in claims if claim.group in kept]
     found, seconds = run_methods(
-        methods, lambda name: measure(claims, METHODS[name](claims, scorer))
+        chosen, lambda name: measure(claims, METHODS[name](claims, scorer))
     )
     return summarise(
         path.stem,
         model,
         found,
         MAIN_MEASURE,
-        comparisons(methods),
+        comparisons(chosen),
         seconds,
         {"answers": len(kept), "max_passage_tokens": max_passage_tokens},
-        warnings,
+        [*warnings, *notes, *scorer.warnings],
         "claims",
     )

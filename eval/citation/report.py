@@ -17,6 +17,7 @@ _MEANINGS = {
     "forward_gain": "what that gains over log P(source), a token",
     "reverse": "what log P(claim | source) gains over log P(claim), a token",
     "default": "the reverse gain with the share of words, as the attributor ships it",
+    "cross-encoder": "a model that reads claim and source together",
 }
 _SEARCHES = {
     "linear": "each sentence scored",
@@ -46,6 +47,7 @@ def write_citation_report(path: Path, result: Result) -> None:
         _MEANINGS | searches,
         [
             ("default", "overlap"),
+            ("default", "cross-encoder"),
             ("reverse", "overlap"),
             ("reverse", "forward"),
             ("reverse_linear", "forward_linear"),

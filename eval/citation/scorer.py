@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from trlm_retrieval.citation.support import ScoredHalf, SupportScorer, support_template
+from trlm_retrieval.lm import Template
 
+from ..methods import CROSS_ENCODER
 from ..score_cache import CachedScorer
 
 
@@ -15,13 +17,18 @@ class Scorer(CachedScorer):
         self, direction: ScoredHalf, overlap_weight: float = 0.0, whole: bool = False
     ) -> SupportScorer:
         """A scorer of support in a direction, for pairs of this evaluation."""
-        template = support_template(direction, self.lm.default_direction == "ba")
         likelihoods = partial(self.likelihoods, whole=whole)
-        return SupportScorer(likelihoods, template, overlap_weight)
+        return SupportScorer(likelihoods, self.template(direction), overlap_weight)
+
+    def template(self, direction: ScoredHalf) -> Template:
+        """How claims and sources are written for the model."""
+        return support_template(direction, self.lm.default_direction == "ba")
 
 
 def comparisons(methods: Sequence[str]) -> list[tuple[str, str]]:
-    """Each method with the overlap of words, and each reverse one with its forward twin."""
+    """Each method with the overlap of words, each reverse one with its forward twin, and what
+    ships with the cross-encoder."""
     pairs = [(name, "overlap") for name in methods]
     pairs += [(name, name.replace("reverse", "forward")) for name in methods]
+    pairs.append(("default", CROSS_ENCODER))
     return [(one, other) for one, other in pairs if one != other]

@@ -13,7 +13,8 @@ from trlm_retrieval.citation.support import OVERLAP_WEIGHT, ScoredHalf, shared_w
 from trlm_retrieval.errors import DataError
 
 from ..measures import PerQuery
-from ..result import Result, known, run_methods, summarise
+from ..methods import CROSS_ENCODER, choose_methods, run_methods
+from ..result import Result, summarise
 from ..sampling import draw
 from .data import Grounded, load_grounded
 from .scorer import Scorer, comparisons
@@ -63,6 +64,20 @@ def _search(
     return found
 
 
+def _cross_encoder(answers: Sequence[Grounded], scorer: Scorer) -> Cited:
+    """For each sentence of the answer the one that the cross-encoder scores highest."""
+    pairs = [
+        (claim, sentence) for one in answers for claim in one.answer for sentence in one.sentences
+    ]
+    scores = iter(scorer.cross_encoder_scores(pairs))
+    found: Cited = []
+    for one in answers:
+        rows = [[next(scores) for _ in one.sentences] for _ in one.answer]
+        cited = {row.index(max(row)) for row in rows}
+        found.append((cited, len(one.answer) * len(one.sentences)))
+    return found
+
+
 _DIRECTIONS: tuple[tuple[str, ScoredHalf], ...] = (("forward", "source"), ("reverse", "claim"))
 
 METHODS: dict[str, Callable[[Sequence[Grounded], Scorer], Cited]] = {
@@ -84,7 +99,9 @@ METHODS: dict[str, Callable[[Sequence[Grounded], Scorer], Cited]] = {
     "default": partial(
         _search, name=DEFAULT_SEARCH, direction="claim", overlap_weight=OVERLAP_WEIGHT
     ),
+    CROSS_ENCODER: _cross_encoder,
 }
+DEFAULT_METHODS = tuple(name for name in METHODS if name != CROSS_ENCODER)
 
 
 def evaluate_within(
@@ -95,11 +112,14 @@ def evaluate_within(
     ``calls`` is the mean number of model calls for an answer. Answers without a selected sentence
     have nothing to be found and are left out.
 
-    :param methods: names out of :data:`METHODS`; all by default.
+    :param methods: names out of :data:`METHODS`; by default all that the model can do, without
+        the cross-encoder.
     :param number: draw this many of the answers.
-    :raises DataError: if a method is unknown or the file is malformed.
+    :raises DataError: if a method is unknown or lacks its model, or the file is malformed.
     """
-    methods = known(methods or list(METHODS), METHODS)
+    chosen, notes = choose_methods(
+        methods, DEFAULT_METHODS, METHODS, scorer, scorer.template("source")
+    )
     loaded, warnings = load_grounded(path)
     answers = [one for one in loaded if one.selected and one.answer]
     if not answers:
@@ -110,17 +130,17 @@ def evaluate_within(
     kept = set(draw(sorted(one.id for one in answers), number))
     answers = [one for one in answers if one.id in kept]
     found, seconds = run_methods(
-        methods, lambda name: measure(answers, METHODS[name](answers, scorer))
+        chosen, lambda name: measure(answers, METHODS[name](answers, scorer))
     )
     return summarise(
         path.stem,
         model,
         found,
         MAIN_MEASURE,
-        comparisons(methods),
+        comparisons(chosen),
         seconds,
         {"answers": len(answers), "sentences": sum(len(one.sentences) for one in answers)},
-        warnings,
+        [*warnings, *notes, *scorer.warnings],
         "answers",
     )
 

@@ -18,7 +18,7 @@ from ..measures import MAIN_MEASURE, per_query
 from ..result import Result, summarise, timed
 from ..runs import Run, ranked
 from ..sampling import draw
-from ..score_cache import Score, ScoreCache
+from ..score_cache import Score, ScoreCache, cut_note
 from .first_stage import BOTH, best, given_run, search
 
 SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default", "cross-encoder")
@@ -135,7 +135,8 @@ def evaluate_retrieval(
             likelihoods[name], counts[name] = _score(
                 dataset, name, candidates, compute, show_progress
             )
-        warnings += _cut(name, likelihoods[name])
+        scores = [score for of in likelihoods[name].values() for score in of.values()]
+        warnings += cut_note(name, scores)
     for name, run in _reranked(likelihoods, candidates, weight).items():
         runs[name] = {query: above(run[query], runs["fusion"][query]) for query in run}
     runs = _shown(runs, systems)
@@ -254,12 +255,6 @@ def _score(
     for (query, document), score in zip(pairs, scores, strict=True):
         by_query[query][document] = score
     return by_query, computed
-
-
-def _cut(name: str, likelihoods: Scores) -> list[str]:
-    scores = [score for found in likelihoods.values() for score in found.values()]
-    cut = sum(score.cut_tokens > 0 for score in scores)
-    return [f"{name}: {cut} of {len(scores)} passages were cut to fit"] if cut else []
 
 
 def _reranked(likelihoods: Mapping[str, Scores], candidates: Run, weight: float) -> dict[str, Run]:

@@ -43,7 +43,17 @@ ReportOption = Annotated[
 ]
 MethodsOption = Annotated[
     str | None,
-    typer.Option("--methods", help="Comma-separated methods; by default all but the costliest."),
+    typer.Option(
+        "--methods",
+        help="Comma-separated methods; by default those that the model can do, without the "
+        "costliest and `cross-encoder`.",
+    ),
+]
+CrossEncoderOption = Annotated[
+    str,
+    typer.Option(
+        help="Cross-encoder for the system or method of that name: a name, folder or hub id."
+    ),
 ]
 CacheOption = Annotated[
     Path,
@@ -85,10 +95,7 @@ def retrieval(
     systems: Annotated[
         str, typer.Option(help="Comma-separated systems; `cross-encoder` is one more.")
     ] = "bm25,dense,fusion,forward,reverse,default",
-    cross_encoder: Annotated[
-        str,
-        typer.Option(help="Cross-encoder for the system of that name: a name, folder or hub id."),
-    ] = DEFAULT_CROSS_ENCODER,
+    cross_encoder: CrossEncoderOption = DEFAULT_CROSS_ENCODER,
     embedder: Annotated[
         str, typer.Option(help="Sentence embedder of the dense first stage.")
     ] = DEFAULT_EMBEDDER,
@@ -135,8 +142,7 @@ def retrieval(
     needs_model = bool({"forward", "reverse", "default"} & set(names))
     check_model_and_extra(model if needs_model else None)
     check_embedder(embedder)
-    if "cross-encoder" in names:
-        check_base(cross_encoder)
+    peer_name = _named_peer(cross_encoder, names)
     check_paths([first_stage_run] if first_stage_run else [])
     with working("Loading"):
         from trlm_retrieval.eval.dataset import load_dataset
@@ -155,7 +161,7 @@ def retrieval(
             check_ids([*dataset.queries, *(document.id for document in dataset.documents)])
         run = read_run(first_stage_run) if first_stage_run else None
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype) if needs_model else None
-        peer = CrossEncoder.from_pretrained(cross_encoder) if "cross-encoder" in names else None
+        peer = CrossEncoder.from_pretrained(peer_name) if peer_name else None
     evaluation = evaluate_retrieval(
         dataset,
         lm,
@@ -177,7 +183,7 @@ def retrieval(
         "judgements": judgements,
         "seed": seed if queries else None,
         "dtype": dtype,
-        "cross_encoder": cross_encoder if peer else None,
+        "cross_encoder": peer_name,
     }
     if run_dir is not None:
         for name, found in evaluation.runs.items():
@@ -197,6 +203,7 @@ def citation(
     data: Annotated[Path, typer.Option("--data", help="JSONL of answers with their sources.")],
     model: ModelOption = "smollm2-135m",
     methods: MethodsOption = None,
+    cross_encoder: CrossEncoderOption = DEFAULT_CROSS_ENCODER,
     answers: Annotated[
         int | None, typer.Option(min=1, help="Draw this many of the answers.")
     ] = None,
@@ -212,25 +219,37 @@ def citation(
     Within one source, `F1` compares the sentences found with those that annotators selected, and
     `calls` counts the model calls for an answer.
 
-    Example: `trlm eval citation --data expertqa.jsonl --json out.json`
+    With `cross-encoder` among the methods, a cross-encoder scores the same pairs.
+
+    Examples:
+
+    * `trlm eval citation --data expertqa.jsonl --json out.json`
+
+    * `trlm eval citation --data expertqa.jsonl --methods overlap,default,cross-encoder`
     """
     check_paths([data])
     check_model_and_extra(model)
+    names = _names(methods)
+    peer_name = _named_peer(cross_encoder, names)
     with working("Loading"):
         from trlm_retrieval.eval.citation.evaluation import evaluate_citation
         from trlm_retrieval.eval.citation.report import write_citation_report
         from trlm_retrieval.lm import TimeReversedLM
+        from trlm_retrieval.models.cross_encoder import CrossEncoder
 
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
+        peer = CrossEncoder.from_pretrained(peer_name) if peer_name else None
     result = evaluate_citation(
         data,
         lm,
         model,
-        methods=_names(methods),
+        methods=names,
+        cross_encoder=peer,
         cache_folder=cache_dir,
         answers=answers,
         show_progress=True,
     )
+    result.settings["cross_encoder"] = peer_name
     if report is not None:
         write_citation_report(report, result)
         _wrote(report)
@@ -248,6 +267,7 @@ def best_of_n(
         int | None, typer.Option(min=1, help="Draw this many of the prompts.")
     ] = None,
     methods: MethodsOption = None,
+    cross_encoder: CrossEncoderOption = DEFAULT_CROSS_ENCODER,
     dtype: DtypeOption = None,
     json_file: JsonFileOption = None,
     report: ReportOption = None,
@@ -258,25 +278,37 @@ def best_of_n(
     `preference@16` is the mean preference of the pick out of 16 answers. `oracle` always picks
     the best one, `random` is what a blind pick is worth.
 
-    Example: `trlm eval best-of-n --data alpacaeval.jsonl.xz --json out.json`
+    With `cross-encoder` among the methods, a cross-encoder scores prompt and answer too.
+
+    Examples:
+
+    * `trlm eval best-of-n --data alpacaeval.jsonl.xz --json out.json`
+
+    * `trlm eval best-of-n --data alpacaeval.jsonl.xz --methods reverse,cross-encoder,oracle`
     """
     check_paths([data])
     check_model_and_extra(model)
+    names = _names(methods)
+    peer_name = _named_peer(cross_encoder, names)
     with working("Loading"):
         from trlm_retrieval.eval.best_of_n.evaluation import evaluate_best_of_n
         from trlm_retrieval.eval.best_of_n.report import write_best_of_n_report
         from trlm_retrieval.lm import TimeReversedLM
+        from trlm_retrieval.models.cross_encoder import CrossEncoder
 
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
+        peer = CrossEncoder.from_pretrained(peer_name) if peer_name else None
     result = evaluate_best_of_n(
         data,
         lm,
         model,
-        methods=_names(methods),
+        methods=names,
+        cross_encoder=peer,
         cache_folder=cache_dir,
         prompts=prompts,
         show_progress=True,
     )
+    result.settings["cross_encoder"] = peer_name
     if report is not None:
         write_best_of_n_report(report, result)
         _wrote(report)
@@ -389,6 +421,14 @@ def check_model_and_extra(model: str | None) -> None:
     check_extras("ir_measures")
     if model is not None:
         check_model(model)
+
+
+def _named_peer(cross_encoder: str, names: list[str] | None) -> str | None:
+    """The cross-encoder, checked, where what is named needs it."""
+    if "cross-encoder" not in (names or []):
+        return None
+    check_base(cross_encoder)
+    return cross_encoder
 
 
 def finish(result: "Result", json_file: Path | None, measures_down: bool = False) -> None:

@@ -91,16 +91,48 @@ def test_picks_follow_the_likelihoods(name, file, scorer):
         assert pick(np.array([[0, 1, 2, 3]])) == [prompt.preferences[best]]
 
 
-def test_every_method(file, tiny_lm, word_embedder, tmp_path):
+@pytest.fixture
+def texts():
+    return [t for line in LINES for t in (line["query"], *(a["answer"] for a in line["answers"]))]
+
+
+def test_a_cross_encoder_picks_the_answer_it_scores_highest(
+    file, scorer, texts, make_cross_encoder, tmp_path
+):
+    prompts = load_prompts(file)
+    scorer.cross_encoder = make_cross_encoder(texts)
+    picks = METHODS["cross-encoder"](prompts, scorer)
+    for prompt, pick in zip(prompts, picks, strict=True):
+        scores = scorer.cross_encoder.scores([(prompt.query, answer) for answer in prompt.answers])
+        assert pick(np.array([[0, 1, 2, 3]])) == [prompt.preferences[scores.argmax()]]
+
+
+def test_an_encoder_decoder_runs_what_it_can(file, encoder_decoder, word_embedder, tmp_path):
+    found = evaluate_best_of_n(
+        file, encoder_decoder, "trlm-small", embedder=word_embedder, cache_folder=tmp_path
+    )
+    assert set(found.systems) == {"random", "length", "centroid", "reverse", "oracle"}
+    [note] = found.warnings
+    assert note.startswith("forward_sum, forward are left out: this model does not score forwards")
+
+
+def test_every_method(file, tiny_lm, word_embedder, texts, make_cross_encoder, tmp_path):
     result = evaluate_best_of_n(
-        file, tiny_lm, "tiny", embedder=word_embedder, cache_folder=tmp_path / "cache"
+        file,
+        tiny_lm,
+        "tiny",
+        methods=list(METHODS),
+        cross_encoder=make_cross_encoder(texts),
+        embedder=word_embedder,
+        cache_folder=tmp_path / "cache",
     )
     assert list(result.systems) == list(METHODS) and result.queries == 3
     assert result.data == "tiny"
     for found in result.systems.values():
         assert list(found) == ["preference@2", "preference@4"]
         assert found["preference@4"].mean <= result.systems["oracle"]["preference@4"].mean
-    assert {"reverse vs forward", "reverse vs length", "reverse vs random"} <= set(result.tests)
+    rivals = ("forward", "length", "random", "cross-encoder")
+    assert {f"reverse vs {name}" for name in rivals} <= set(result.tests)
 
 
 def test_the_command(file, tiny_lm_folder, tmp_path, capsys, monkeypatch, word_embedder):
@@ -110,7 +142,7 @@ def test_the_command(file, tiny_lm_folder, tmp_path, capsys, monkeypatch, word_e
     arguments += ["--json", tmp_path / "o.json", "--cache-dir", tmp_path / "c", "--prompts", 2]
     assert run_cli([str(a) for a in arguments]) == 0, capsys.readouterr().err
     found = json.loads((tmp_path / "o.json").read_text())
-    assert found["queries"] == 2 and set(found["systems"]) == set(METHODS)
+    assert found["queries"] == 2 and set(found["systems"]) == set(METHODS) - {"cross-encoder"}
     assert set(found["systems"]["reverse"]) == {"preference@2", "preference@4"}
 
 
@@ -141,3 +173,5 @@ def test_missing_and_empty_files_and_unknown_methods(tmp_path, file, tiny_lm):
         load_prompts(tmp_path / "empty.jsonl")
     with pytest.raises(DataError, match="unknown method 'magic'"):
         evaluate_best_of_n(file, tiny_lm, "tiny", methods=["magic"], cache_folder=tmp_path)
+    with pytest.raises(DataError, match="'cross-encoder' needs a cross-encoder"):
+        evaluate_best_of_n(file, tiny_lm, "t", methods=["cross-encoder"], cache_folder=tmp_path)

@@ -6,9 +6,11 @@ import pytest
 
 from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.eval.citation.data import Grounded
+from trlm_retrieval.eval.citation.data import Grounded, load_grounded
 from trlm_retrieval.eval.citation.evaluation import evaluate_citation
-from trlm_retrieval.eval.citation.within import METHODS, measure
+from trlm_retrieval.eval.citation.scorer import Scorer
+from trlm_retrieval.eval.citation.within import DEFAULT_METHODS, METHODS, measure
+from trlm_retrieval.eval.score_cache import ScoreCache
 
 LINES = [
     {
@@ -48,9 +50,15 @@ def test_measures_by_hand():
     }
 
 
+@pytest.fixture
+def cross_encoder(make_cross_encoder):
+    return make_cross_encoder([*LINES[0]["sentences"], LINES[0]["answer"]])
+
+
 def test_every_search_and_its_calls(file, tiny_lm, tmp_path):
     result = evaluate_citation(file, tiny_lm, "tiny", cache_folder=tmp_path / "cache")
-    assert set(result.systems) == set(METHODS)
+    assert tuple(result.systems) == DEFAULT_METHODS
+    assert set(METHODS) - set(DEFAULT_METHODS) == {"cross-encoder"}
     assert result.queries == 1
     assert result.warnings == ["1 answers have no selected sentence and are left out"]
     assert result.systems["overlap"]["F1"].mean == 1.0
@@ -60,6 +68,33 @@ def test_every_search_and_its_calls(file, tiny_lm, tmp_path):
     assert calls["reverse_exclusion"] == calls["forward_exclusion"] == 12
     assert 4 <= calls["reverse_binary"] <= 12
     assert "reverse_binary vs forward_binary" in result.tests
+
+
+def test_the_cross_encoder_picks_a_sentence_for_each_claim(file, tiny_lm, cross_encoder, tmp_path):
+    [line, _], sentences = load_grounded(file)[0], LINES[0]["sentences"]
+    scorer = Scorer(tiny_lm, ScoreCache(tmp_path / "s.sqlite"), None, 512, False, cross_encoder)
+    [(cited, calls)] = METHODS["cross-encoder"]([line], scorer)
+    best = {
+        int(cross_encoder.scores([(claim, sentence) for sentence in sentences]).argmax())
+        for claim in line.answer
+    }
+    assert cited == best and calls == 10
+    tests = evaluate_citation(
+        file,
+        tiny_lm,
+        "tiny",
+        methods=["default", "cross-encoder"],
+        cross_encoder=cross_encoder,
+        cache_folder=tmp_path,
+    ).tests
+    assert set(tests) == {"default vs cross-encoder"}
+
+
+def test_an_encoder_decoder_runs_what_it_can(file, encoder_decoder, tmp_path):
+    found = evaluate_citation(file, encoder_decoder, "trlm-small", cache_folder=tmp_path)
+    assert {"overlap", "reverse_binary", "default"} <= set(found.systems)
+    assert not any(name.startswith("forward") for name in found.systems)
+    assert "forward_linear, forward_binary, forward_exclusion are left out" in found.warnings[1]
 
 
 def test_the_command(file, tiny_lm_folder, tmp_path, capsys):

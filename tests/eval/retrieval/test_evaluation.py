@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import ir_measures
 import pytest
-from transformers import BertForSequenceClassification
 
 from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.components.fusion import combine
@@ -18,7 +17,6 @@ from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.dataset import load_dataset
 from trlm_retrieval.eval.retrieval.evaluation import SYSTEMS, evaluate_retrieval
 from trlm_retrieval.eval.runs import read_run, write_run
-from trlm_retrieval.models.cross_encoder import CrossEncoder
 from trlm_retrieval.passage_index import PassageIndex
 from trlm_retrieval.passage_index import index as index_module
 from trlm_retrieval.passage_index.documents import passage_text
@@ -88,12 +86,9 @@ def test_default_is_what_the_ranker_ships(evaluation, tiny_lm):
 
 
 @pytest.fixture
-def cross_encoder(beir, save_tiny_bert, tmp_path):
+def cross_encoder(beir, make_cross_encoder):
     dataset = load_dataset(str(beir))
-    texts = [*dataset.queries.values(), *map(passage_text, dataset.documents)]
-    return CrossEncoder.from_pretrained(
-        save_tiny_bert(BertForSequenceClassification, tmp_path / "cross", texts, num_labels=1)
-    )
+    return make_cross_encoder([*dataset.queries.values(), *map(passage_text, dataset.documents)])
 
 
 def test_a_cross_encoder_is_a_peer(beir, cross_encoder, tmp_path):
