@@ -61,7 +61,11 @@ class Row:
 
 @dataclass
 class Benchmark:
-    """What a run found; see :meth:`write_json`."""
+    """What a run found; see :meth:`write_json`.
+
+    :ivar first_stages: seconds a question of each, see
+        :func:`~trlm_retrieval.eval.bench.first_stages.first_stage_seconds`; empty if not timed.
+    """
 
     model: str
     dtype: str
@@ -73,6 +77,7 @@ class Benchmark:
     int8: dict[str, float] = field(default_factory=dict)
     gemm_share: float = 0.0
     state_bytes_per_token: dict[str, float] = field(default_factory=dict)
+    first_stages: dict[str, float] = field(default_factory=dict)
 
     def ratios(self) -> dict[str, float]:
         """Ratio of each system to the base, in the case nearest to 100 passages and one query."""
@@ -378,6 +383,7 @@ def table_rows(found: Benchmark) -> list[list[str]]:
 
 def summary(found: Benchmark) -> dict[str, Any]:
     """The figures below the table."""
+    first = ", ".join(f"{k} {1000 * v:,.1f} ms" for k, v in found.first_stages.items())
     return {
         "largest difference to the base": f"{found.max_abs_difference_nats:.2g} nats",
         "int8 against the exact scores": ", ".join(f"{k} {v}" for k, v in found.int8.items()),
@@ -386,4 +392,5 @@ def summary(found: Benchmark) -> dict[str, Any]:
         "state bytes a token": ", ".join(
             f"{k} {v:,.0f}" for k, v in found.state_bytes_per_token.items()
         ),
+        "first stages, a question": first or "not timed",
     }

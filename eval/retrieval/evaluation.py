@@ -19,7 +19,7 @@ from ..result import Result, summarise, timed
 from ..runs import Run, ranked
 from ..sampling import draw
 from ..score_cache import Score, ScoreCache, cut_note
-from .first_stage import BOTH, best, given_run, search
+from .first_stage import BOTH, best, given_run, named, search
 
 SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default", "cross-encoder")
 NEED_MODEL = ("forward", "reverse", "default")
@@ -124,7 +124,7 @@ def evaluate_retrieval(
         fused = not set(BOTH).issuperset(systems)
         stages = [name for name in BOTH if fused or name in systems]
         runs = search(dataset, stages, own, top_k, embedder, cache_folder, seconds, show_progress)
-        first_stage = " + ".join({"bm25": "BM25", "dense": embedder}[name] for name in stages)
+        first_stage = named(stages, embedder)
     candidates = {query: best(found, rerank) for query, found in runs.get("fusion", {}).items()}
     likelihoods: dict[str, Scores] = {}
     counts: dict[str, int] = {}

@@ -20,6 +20,11 @@ from ..runs import Run, ranked
 BOTH = ("bm25", "dense")
 
 
+def named(stages: Sequence[str], embedder: str) -> str:
+    """What a first stage is called, such as ``BM25 + minilm``."""
+    return " + ".join({"bm25": "BM25", "dense": embedder}[stage] for stage in stages)
+
+
 def best(run: Mapping[str, float], number: int) -> dict[str, float]:
     """The documents with the highest scores, best first."""
     return {document: run[document] for document in ranked(run)[:number]}

@@ -41,7 +41,8 @@ def bench(
     with_peers: Annotated[
         bool,
         typer.Option(
-            "--peers/--no-peers", help="Also other models, and packages of the extra `bench`."
+            "--peers/--no-peers",
+            help="Also first stages, other models, and packages of the extra `bench`.",
         ),
     ] = True,
     json_file: Annotated[
@@ -96,12 +97,20 @@ def bench(
         b.compare_plain(models, pairs, found, rounds, say)
         b.compare_states(models, pairs, found, max(1, rounds - 1), say, on_disk=not quick)
     if with_peers:
+        from trlm_retrieval.errors import ModelError
+        from trlm_retrieval.eval.bench.first_stages import first_stage_seconds
         from trlm_retrieval.eval.bench.peers import ready_peers
+        from trlm_retrieval.models.source import DEFAULT_EMBEDDER
 
         number = cases[0][0] if quick else 100
         compared = [queries[0] for queries in b.sample_pairs(texts, asked, number, 1)]
         peers, missing = ready_peers(models.exact, compared, quick=quick)
         b.compare_peers(models.exact, compared, peers, found, 1, say)
+        say("first stages")
+        try:
+            found.first_stages = first_stage_seconds(dataset, DEFAULT_EMBEDDER)
+        except ModelError as error:
+            missing["the timing of first stages"] = str(error)
         for name, reason in missing.items():
             err.print(f"{name} was not run: {reason}", style="yellow")
     _show(found)

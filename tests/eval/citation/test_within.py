@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from trlm_retrieval.cli import run as run_cli
@@ -70,22 +71,23 @@ def test_every_search_and_its_calls(file, tiny_lm, tmp_path):
     assert "reverse_binary vs forward_binary" in result.tests
 
 
-def test_the_cross_encoder_picks_a_sentence_for_each_claim(file, tiny_lm, cross_encoder, tmp_path):
-    [line, _], sentences = load_grounded(file)[0], LINES[0]["sentences"]
+def test_the_cross_encoder_picks_a_sentence_for_each_claim(
+    file, tiny_lm, cross_encoder, tmp_path, monkeypatch
+):
+    answers, _ = load_grounded(file)
     scorer = Scorer(tiny_lm, ScoreCache(tmp_path / "s.sqlite"), None, 512, False, cross_encoder)
-    [(cited, calls)] = METHODS["cross-encoder"]([line], scorer)
-    best = {
-        int(cross_encoder.scores([(claim, sentence) for sentence in sentences]).argmax())
-        for claim in line.answer
-    }
-    assert cited == best and calls == 10
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            cross_encoder, "scores", lambda pairs, _: np.array([float(c == s) for c, s in pairs])
+        )
+        assert METHODS["cross-encoder"](answers[:1], scorer) == [({1, 3}, 10)]
     tests = evaluate_citation(
         file,
         tiny_lm,
         "tiny",
         methods=["default", "cross-encoder"],
         cross_encoder=cross_encoder,
-        cache_folder=tmp_path,
+        cache_folder=tmp_path / "cache",
     ).tests
     assert set(tests) == {"default vs cross-encoder"}
 
