@@ -13,7 +13,6 @@ from trlm_retrieval import __version__
 from trlm_retrieval.cli import (
     _terminal,
     bench,
-    calibrate,
     cite,
     demo,
     evaluate,
@@ -51,7 +50,6 @@ app.command()(serve.serve)
 app.command()(demo.demo)
 app.command()(bench.bench)
 app.add_typer(models.app, name="models")
-evaluate.app.command()(calibrate.calibrate)
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(train.app, name="train")
 app.add_typer(prompt.app, name="prompt")

@@ -212,7 +212,7 @@ def test_the_command_reads_what_evaluation_and_bench_write(
 ):
     arguments = ["eval", "retrieval", "--data", beir, "--model", tiny_lm_folder, "--systems"]
     arguments += ["bm25,dense,fusion,default", "--cache-dir", tmp_path / "cache"]
-    monkeypatch.setattr("trlm_retrieval.cli.evaluate.check_embedder", lambda name: None)
+    monkeypatch.setattr("trlm_retrieval.cli.evaluate.retrieval.check_embedder", lambda name: None)
     assert run_cli([str(a) for a in [*arguments, "--json", tmp_path / "r.json"]]) == 0
     file = bench(model=str(tiny_lm_folder))
     command = ["frontier", tmp_path / "r.json", "--bench", file, "-o", tmp_path / "f.png"]

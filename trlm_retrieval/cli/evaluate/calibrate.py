@@ -8,7 +8,7 @@ from rich.table import Table
 
 from trlm_retrieval.cli._checks import check_data
 from trlm_retrieval.cli._terminal import DtypeOption, err, out, working
-from trlm_retrieval.cli.evaluate import (
+from trlm_retrieval.cli.evaluate._options import (
     DEFAULT_CACHE,
     CacheOption,
     ModelOption,
