@@ -124,6 +124,22 @@ def test_bad_input_is_named(client, path, body, named):
     assert answer.status_code == 422 and named in answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/retrieval/run", {"query": QUERY}),
+        ("/cited_rag/run", {"query": QUERY}),
+        ("/explain", {"query": QUERY}),
+        ("/rerank/run", {"query": QUERY, "documents": TEXTS}),
+    ],
+)
+def test_our_own_routes_refuse_a_field_that_they_do_not_know(client, path, body):
+    answer = client.post(path, json=body | {"topk": 3})
+    assert answer.status_code == 422
+    [mistake] = answer.json()["detail"]
+    assert mistake["loc"] == ["body", "topk"] and mistake["msg"] == "there is no field 'topk'"
+
+
 def test_blank_documents_come_last_and_are_counted(client):
     texts = [" ", "The with statement", {"text": None}, {"title": "A generator", "text": ""}, None]
     body = {"query": "with statement", "documents": texts}

@@ -75,7 +75,7 @@ def test_a_missing_index_is_told_on_one_line(tmp_path, capsys):
 
 
 def test_without_the_extra_the_remedy_is_told(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "hayhooks", None)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
     assert run_cli(["serve"]) == 2
     assert "pip install 'trlm-retrieval[serve]'" in capsys.readouterr().err
 

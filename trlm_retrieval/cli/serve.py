@@ -70,7 +70,7 @@ def serve(
 
     * `TRLM_API_KEY=secret trlm serve --host 0.0.0.0 --port 8080 --index my-index`
     """
-    check_extras("hayhooks", "prometheus_client", "uvicorn")
+    check_extras("fastapi", "prometheus_client", "uvicorn")
     check_index(index, model)
     with working("Loading"):
         import uvicorn

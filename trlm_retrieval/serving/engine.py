@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from math import exp
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -35,9 +34,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_AFTER = "1"  # seconds
-
-loading_for: "ContextVar[Engine]" = ContextVar("loading_for")
-"""The engine whose endpoints are being loaded: Hayhooks makes them without arguments."""
 
 
 class Engine:

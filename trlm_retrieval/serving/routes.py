@@ -1,4 +1,4 @@
-"""What is served beside the pipelines: rerank clients' protocol, the page, health, metrics."""
+"""What is served: the pipelines, rerank clients' protocol, the page, health, metrics."""
 
 from importlib.resources import files
 
@@ -9,11 +9,17 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from trlm_retrieval.serving.engine import RETRY_AFTER, Engine
 from trlm_retrieval.serving.metrics import Metrics
 from trlm_retrieval.serving.schemas import (
+    Answer,
+    CitedAnswer,
+    CitedAnswerRequest,
     ExplainRequest,
     Health,
     RerankDocument,
+    RerankPipelineRequest,
     RerankRequest,
     RerankResult,
+    RetrievalRequest,
+    RetrievalResult,
 )
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
@@ -24,6 +30,23 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
     """The routes over one engine."""
     routes = APIRouter()
     page = files("trlm_retrieval.serving").joinpath("page.html").read_text(encoding="utf-8")
+
+    @routes.post("/retrieval/run", tags=["pipelines"])
+    async def retrieval(request: RetrievalRequest) -> Answer[RetrievalResult]:
+        """Passages of the index for a question, best first."""
+        found = await engine.retrieve(request.query, request.top_k, request.explain)
+        return Answer(result=found)
+
+    @routes.post("/cited_rag/run", tags=["pipelines"])
+    async def cited_rag(request: CitedAnswerRequest) -> Answer[CitedAnswer]:
+        """An answer written from the best passages of the index, each sentence with citations."""
+        return Answer(result=await engine.answer(request.query, request.top_k))
+
+    @routes.post("/rerank/run", tags=["pipelines"])
+    async def rerank_pipeline(request: RerankPipelineRequest) -> Answer[RerankResult]:
+        """Order documents by how likely the query is, given each of them."""
+        found = await engine.rerank(request.query, request.documents, request.top_k)
+        return Answer(result=found)
 
     @routes.post("/v1/rerank", tags=["rerank"], response_model_exclude_none=True)
     @routes.post("/v2/rerank", tags=["rerank"], response_model_exclude_none=True)

@@ -1,9 +1,16 @@
 """Requests and responses, as OpenAPI shows them."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticUseDefault
 
 from trlm_retrieval.text.normalise import same_length
@@ -36,6 +43,13 @@ Query = Annotated[
 _Optional = BeforeValidator(_null_is_left_out)  # clients send null for what they leave out
 TopK = Annotated[int, Field(ge=1, le=1000, description="Passages to return at most."), _Optional]
 Flag = Annotated[bool, _Optional]
+T = TypeVar("T")
+
+
+class Answer(BaseModel, Generic[T]):
+    """What a pipeline gave, in the envelope that Hayhooks also sends."""
+
+    result: T
 
 
 class TokenGain(BaseModel):
@@ -173,11 +187,38 @@ class RerankResult(BaseModel):
     meta: RerankMeta | None = None
 
 
-class ExplainRequest(BaseModel):
-    """Whose heat map is wanted."""
+class _OwnRequest(BaseModel):
+    """What all requests of our own routes share: a field that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
     query: Query
+
+
+class RetrievalRequest(_OwnRequest):
+    """What to search the index for."""
+
+    top_k: TopK = 10
+    explain: Flag = Field(False, description="Also tell the gain of each token of the question.")
+
+
+class CitedAnswerRequest(_OwnRequest):
+    """What to answer, from so many passages."""
+
+    top_k: TopK = 3
+
+
+class ExplainRequest(_OwnRequest):
+    """Whose heat map is wanted."""
+
     top_k: TopK = 5
+
+
+class RerankPipelineRequest(_OwnRequest):
+    """What to order; for the protocol of other servers see ``RerankRequest``."""
+
+    documents: Documents
+    top_k: TopK = 10
 
 
 class Health(BaseModel):
