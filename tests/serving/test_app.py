@@ -140,6 +140,39 @@ def test_our_own_routes_refuse_a_field_that_they_do_not_know(client, path, body)
     assert mistake["loc"] == ["body", "topk"] and mistake["msg"] == "there is no field 'topk'"
 
 
+ONLY_GEN = {"field": "meta.title", "operator": "==", "value": "yield"}
+
+
+def test_filters_hold_for_both_retrievers(client, say):
+    say("It yields.")
+    body = {"query": "a generator yields what the with statement calls", "filters": ONLY_GEN}
+    for path in ("/retrieval/run", "/cited_rag/run"):
+        answer = client.post(path, json=body)
+        assert answer.status_code == 200
+        assert [found["id"] for found in answer.json()["result"]["passages"]] == ["gen"]
+    page = client.post("/explain", json=body)
+    assert page.status_code == 200 and 'id="p1"' in page.text and 'id="p2"' not in page.text
+    none = {"query": QUERY, "filters": ONLY_GEN | {"value": "nowhere"}}
+    assert client.post("/retrieval/run", json=none).json()["result"]["passages"] == []
+    assert client.post("/explain", json=none).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/retrieval/run", "/cited_rag/run", "/explain"])
+@pytest.mark.parametrize(
+    ("filters", "reason"),
+    [
+        ("title", "filters"),
+        ({"title": "yield"}, "'operator' is missing"),
+        (ONLY_GEN | {"operator": "like"}, "no operator 'like'; give one of ==, !="),
+        ({"operator": "AND", "conditions": [ONLY_GEN, {"field": "meta.title"}]}, "is missing for"),
+        (ONLY_GEN | {"operator": ">"}, "filters do not fit document"),
+    ],
+)
+def test_malformed_filters_are_told(client, path, filters, reason):
+    answer = client.post(path, json={"query": QUERY, "filters": filters})
+    assert answer.status_code == 422 and reason in answer.text
+
+
 def test_blank_documents_come_last_and_are_counted(client):
     texts = [" ", "The with statement", {"text": None}, {"title": "A generator", "text": ""}, None]
     body = {"query": "with statement", "documents": texts}

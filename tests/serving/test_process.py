@@ -68,6 +68,16 @@ def test_a_body_that_never_ends_and_headers_of_garbage_do_not_hang_it(impatient)
     assert httpx.get(f"{impatient}/healthz").status_code == 200
 
 
+def test_trlm_search_asks_it(base_url, capsys):
+    asked = ["search", QUERY, "--server", base_url, "--json"]
+    assert run_cli(asked) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["candidates"] == len(found["results"]) == 3
+    assert run_cli([*asked, "--filter", "title=yield"]) == 0
+    [only] = json.loads(capsys.readouterr().out)["results"]
+    assert only["title"] == "yield"
+
+
 def test_a_missing_index_is_told_on_one_line(tmp_path, capsys):
     assert run_cli(["serve", "--index", str(tmp_path / "nowhere")]) == 2
     printed = capsys.readouterr().err

@@ -16,6 +16,7 @@ from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.pages.display import display_title
 from trlm_retrieval.pages.explanation import heat_map
 from trlm_retrieval.passage_index import shared_index
+from trlm_retrieval.passage_index.filters import Filters
 from trlm_retrieval.pipelines.settings import search_inputs, search_settings
 from trlm_retrieval.serving.gate import Busy, Gate, TooSlow
 from trlm_retrieval.serving.schemas import (
@@ -70,26 +71,28 @@ class Engine:
             settings.workers, queue=settings.queue, timeout=settings.timeout, on_change=on_change
         )
 
-    async def retrieve(self, query: str, top_k: int, explain: bool) -> RetrievalResult:
+    async def retrieve(
+        self, query: str, top_k: int, explain: bool, filters: Filters | None
+    ) -> RetrievalResult:
         """Passages of the index for a question, best first."""
-        documents = await self._run(lambda: self._search(query, explain))
+        documents = await self._run(lambda: self._search(query, explain, filters))
         return RetrievalResult(
             model=self.model,
             candidates=len(documents),
             passages=_passages(documents[:top_k]),
         )
 
-    async def explain(self, query: str, top_k: int) -> str:
+    async def explain(self, query: str, top_k: int, filters: Filters | None) -> str:
         """The heat map of a question, a whole HTML page."""
-        documents = await self._run(lambda: self._search(query, explain=True))
+        documents = await self._run(lambda: self._search(query, True, filters))
         if not documents:
             raise HTTPException(404, "no passage found")
         facts = {"model": self.model, "index": str(self.settings.index)}
         return heat_map(query, documents[:top_k], facts)
 
-    async def answer(self, query: str, top_k: int) -> CitedAnswer:
+    async def answer(self, query: str, top_k: int, filters: Filters | None) -> CitedAnswer:
         """An answer written from the best passages, each sentence with its citations."""
-        [answer] = await self._run(lambda: self._answers(query, top_k))
+        [answer] = await self._run(lambda: self._answers(query, top_k, filters))
         measured = answer.meta[META_KEY]
         return CitedAnswer(
             answer=answer.data,
@@ -143,16 +146,16 @@ class Engine:
         """Take no more work."""
         self.gate.close()
 
-    def _search(self, query: str, explain: bool) -> list[Document]:
-        found = self.retrieval.run(search_inputs(query, self.settings.candidates, explain))
+    def _search(self, query: str, explain: bool, filters: Filters | None) -> list[Document]:
+        inputs = search_inputs(query, self.settings.candidates, explain, filters)
+        found = self.retrieval.run(inputs)
         documents: list[Document] = found["ranker"]["documents"]
         return documents
 
-    def _answers(self, query: str, top_k: int) -> list[GeneratedAnswer]:
-        asked = {"query": query}
-        inputs = {name: asked for name in ("bm25", "dense", "answer")}
-        ranking = asked | {"top_k": top_k}
-        found = self.cited_rag.run({**inputs, "ranker": ranking, "prompt": {"question": query}})
+    def _answers(self, query: str, top_k: int, filters: Filters | None) -> list[GeneratedAnswer]:
+        inputs = search_inputs(query, top_k, False, filters)
+        inputs |= {"answer": {"query": query}, "prompt": {"question": query}}
+        found = self.cited_rag.run(inputs)
         answers: list[GeneratedAnswer] = found["citations"]["answers"]
         return answers
 

@@ -34,13 +34,15 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
     @routes.post("/retrieval/run", tags=["pipelines"])
     async def retrieval(request: RetrievalRequest) -> Answer[RetrievalResult]:
         """Passages of the index for a question, best first."""
-        found = await engine.retrieve(request.query, request.top_k, request.explain)
+        found = await engine.retrieve(
+            request.query, request.top_k, request.explain, request.filters
+        )
         return Answer(result=found)
 
     @routes.post("/cited_rag/run", tags=["pipelines"])
     async def cited_rag(request: CitedAnswerRequest) -> Answer[CitedAnswer]:
         """An answer written from the best passages of the index, each sentence with citations."""
-        return Answer(result=await engine.answer(request.query, request.top_k))
+        return Answer(result=await engine.answer(request.query, request.top_k, request.filters))
 
     @routes.post("/rerank/run", tags=["pipelines"])
     async def rerank_pipeline(request: RerankPipelineRequest) -> Answer[RerankResult]:
@@ -64,7 +66,7 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
     @routes.post("/explain", tags=["pipelines"], response_class=HTMLResponse)
     async def explain(request: ExplainRequest) -> HTMLResponse:
         """The heat map of a question: what each passage does for each of its tokens."""
-        return HTMLResponse(await engine.explain(request.query, request.top_k))
+        return HTMLResponse(await engine.explain(request.query, request.top_k, request.filters))
 
     @routes.head("/healthz", include_in_schema=False)
     @routes.get("/healthz", tags=["status"])

@@ -43,6 +43,10 @@ Query = Annotated[
 _Optional = BeforeValidator(_null_is_left_out)  # clients send null for what they leave out
 TopK = Annotated[int, Field(ge=1, le=1000, description="Passages to return at most."), _Optional]
 Flag = Annotated[bool, _Optional]
+Filters = Annotated[
+    dict[str, Any] | None,
+    Field(description="Only passages that match, in Haystack's filter syntax."),
+]
 T = TypeVar("T")
 
 
@@ -199,6 +203,7 @@ class RetrievalRequest(_OwnRequest):
     """What to search the index for."""
 
     top_k: TopK = 10
+    filters: Filters = None
     explain: Flag = Field(False, description="Also tell the gain of each token of the question.")
 
 
@@ -206,12 +211,14 @@ class CitedAnswerRequest(_OwnRequest):
     """What to answer, from so many passages."""
 
     top_k: TopK = 3
+    filters: Filters = None
 
 
 class ExplainRequest(_OwnRequest):
     """Whose heat map is wanted."""
 
     top_k: TopK = 5
+    filters: Filters = None
 
 
 class RerankPipelineRequest(_OwnRequest):
