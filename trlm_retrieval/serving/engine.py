@@ -105,42 +105,43 @@ class Engine:
         self, query: str, documents: Sequence[str | RerankDocument | None], top_n: int | None
     ) -> RerankResult:
         """The documents, best first, by their positions; blank ones come last, with a warning."""
-        most = self.settings.max_documents
-        if len(documents) > most:
-            raise HTTPException(
-                413, f"documents holds {len(documents)} entries, the server takes {most}; send less"
-            )
+        self._check_number(len(documents))
         texts = [one.content if isinstance(one, RerankDocument) else one or "" for one in documents]
-        blank = [number for number, text in enumerate(texts) if not text.strip()]
-        candidates = [
-            Document(id=str(number), content=text)
-            for number, text in enumerate(texts)
-            if text.strip()
-        ]
-        found = await self._run(
-            lambda: self.rerank_ranker.run(query, candidates, max(1, len(candidates)))
-        )
-        hits = [
-            RerankHit(
-                index=int(document.id),
-                relevance_score=0.0 if mean is None else exp(mean),
-                log_likelihood=document.meta[META_KEY]["log_likelihood"],
-            )
-            for document in found["documents"]
-            for mean in [document.meta[META_KEY]["mean_log_likelihood"]]
-        ]
-        hits += [RerankHit(index=number, relevance_score=0.0) for number in blank]
-        scored = sum(document.meta[META_KEY]["tokens_scored"] for document in found["documents"])
-        note = f"{len(blank)} of {len(texts)} documents are blank and come last"
+        hits, scored = await self._run(lambda: self._hits(query, texts))
+        blank = sum(not text.strip() for text in texts)
+        cut = sum(hit.cut_tokens is not None for hit in hits)
+        warnings = []
         if blank:
+            warnings.append(f"{blank} of {len(texts)} documents are blank and come last")
+        if cut:
+            warnings.append(f"{cut} of {len(texts)} documents are longer than the model reads")
+        for note in warnings:
             logger.warning("rerank: %s", note)
         return RerankResult(
             id=uuid4().hex,
             model=self.model,
             results=hits[:top_n],
             usage={"prompt_tokens": scored, "total_tokens": scored},
-            meta=RerankMeta(warnings=[note]) if blank else None,
+            meta=RerankMeta(warnings=warnings) if warnings else None,
         )
+
+    async def score(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[float], int]:
+        """The score of each query with its text, and the query tokens that were scored for all."""
+        self._check_number(len(pairs))
+        places: dict[str, list[int]] = {}
+        for place, (query, _) in enumerate(pairs):
+            places.setdefault(query, []).append(place)
+
+        def work() -> tuple[list[float], int]:
+            scores, tokens = [0.0] * len(pairs), 0
+            for query, asked in places.items():
+                hits, scored = self._hits(query, [pairs[place][1] for place in asked])
+                tokens += scored
+                for hit in hits:
+                    scores[asked[hit.index]] = hit.relevance_score
+            return scores, tokens
+
+        return await self._run(work)
 
     def close(self) -> None:
         """Take no more work."""
@@ -151,6 +152,38 @@ class Engine:
         found = self.retrieval.run(inputs)
         documents: list[Document] = found["ranker"]["documents"]
         return documents
+
+    def _hits(self, query: str, texts: Sequence[str]) -> tuple[list[RerankHit], int]:
+        """The texts, best first and blank ones last, and the query tokens scored for all."""
+        candidates = [
+            Document(id=str(number), content=text)
+            for number, text in enumerate(texts)
+            if text.strip()
+        ]
+        ranked = self.rerank_ranker.run(query, candidates, max(1, len(candidates)))["documents"]
+        hits, scored = [], 0
+        for document in ranked:
+            measured = document.meta[META_KEY]
+            mean = measured["mean_log_likelihood"]
+            scored += measured["tokens_scored"]
+            hits.append(
+                RerankHit(
+                    index=int(document.id),
+                    relevance_score=0.0 if mean is None else exp(mean),
+                    log_likelihood=measured["log_likelihood"],
+                    cut_tokens=measured["cut_tokens"] or None,
+                )
+            )
+        blank = (number for number, text in enumerate(texts) if not text.strip())
+        hits += [RerankHit(index=number, relevance_score=0.0) for number in blank]
+        return hits, scored
+
+    def _check_number(self, texts: int) -> None:
+        most = self.settings.max_documents
+        if texts > most:
+            raise HTTPException(
+                413, f"the request holds {texts} texts, the server takes {most}; send less"
+            )
 
     def _answers(self, query: str, top_k: int, filters: Filters | None) -> list[GeneratedAnswer]:
         inputs = search_inputs(query, top_k, False, filters)

@@ -11,6 +11,7 @@ from uuid import uuid4
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trlm_retrieval.serving.metrics import Metrics
+from trlm_retrieval.serving.refusals import refusal
 
 logger = logging.getLogger("trlm.access")
 
@@ -81,7 +82,7 @@ class ApiKey:
             right = hmac.compare_digest(key.lstrip(b" "), self._wanted)
             if scheme.lower() != b"bearer" or not right:
                 header = (b"www-authenticate", b"Bearer")
-                await _refuse(send, 401, "send the key as Authorization: Bearer …", header)
+                await _refuse(scope, send, 401, "send the key as Authorization: Bearer …", header)
                 return
         await self._app(scope, receive, send)
 
@@ -106,10 +107,14 @@ class BodyLimit:
         try:
             body = await asyncio.wait_for(self._read(scope, receive), self._timeout)
         except asyncio.TimeoutError:
-            await _refuse(send, 408, f"the body did not arrive within {self._timeout:g} seconds")
+            await _refuse(
+                scope, send, 408, f"the body did not arrive within {self._timeout:g} seconds"
+            )
             return
         if body is None:
-            await _refuse(send, 413, f"the body is larger than {self._most} bytes; send less")
+            await _refuse(
+                scope, send, 413, f"the body is larger than {self._most} bytes; send less"
+            )
             return
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -134,8 +139,10 @@ class BodyLimit:
                 return b"".join(parts)
 
 
-async def _refuse(send: Send, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
-    body = json.dumps({"detail": detail}).encode()
+async def _refuse(
+    scope: Scope, send: Send, status: int, detail: str, *headers: tuple[bytes, bytes]
+) -> None:
+    body = json.dumps(refusal(scope["path"], status, detail)).encode()
     start = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": [*start, *headers]})
     await send({"type": "http.response.body", "body": body})

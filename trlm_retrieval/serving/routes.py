@@ -1,4 +1,4 @@
-"""What is served: the pipelines, rerank clients' protocol, the page, health, metrics."""
+"""Our own routes: the pipelines, the page, health, metrics."""
 
 from importlib.resources import files
 
@@ -14,9 +14,7 @@ from trlm_retrieval.serving.schemas import (
     CitedAnswerRequest,
     ExplainRequest,
     Health,
-    RerankDocument,
     RerankPipelineRequest,
-    RerankRequest,
     RerankResult,
     RetrievalRequest,
     RetrievalResult,
@@ -49,19 +47,6 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
         """Order documents by how likely the query is, given each of them."""
         found = await engine.rerank(request.query, request.documents, request.top_k)
         return Answer(result=found)
-
-    @routes.post("/v1/rerank", tags=["rerank"], response_model_exclude_none=True)
-    @routes.post("/v2/rerank", tags=["rerank"], response_model_exclude_none=True)
-    async def rerank(request: RerankRequest) -> RerankResult:
-        """Order documents by a query, in the protocol of Cohere's and Jina's clients."""
-        found = await engine.rerank(request.query, request.documents, request.top_n)
-        if request.return_documents:
-            for hit in found.results:
-                document = request.documents[hit.index]
-                if not isinstance(document, RerankDocument):
-                    document = RerankDocument(text=document or "")
-                hit.document = document
-        return found
 
     @routes.post("/explain", tags=["pipelines"], response_class=HTMLResponse)
     async def explain(request: ExplainRequest) -> HTMLResponse:

@@ -28,17 +28,21 @@ def _null_is_left_out(value: Any) -> Any:
     return value
 
 
+def _without_surrogates(value: Any) -> Any:
+    return same_length(value) if isinstance(value, str) else value
+
+
 def _sendable(meta: dict[str, Any]) -> Any:
     return json.loads(same_length(json.dumps(meta, ensure_ascii=False)))
 
 
-# An index may hold strings that no JSON can carry: surrogates. Citations count characters, so that
-# none may be lost.
-Text = Annotated[str, BeforeValidator(same_length)]
+# Indexes and requests may hold unpaired surrogates, which no answer can carry. Citations count
+# characters, so that none may be lost.
+Text = Annotated[str, BeforeValidator(_without_surrogates)]
 Meta = Annotated[dict[str, Any], BeforeValidator(_sendable)]
 
 Query = Annotated[
-    str, Field(max_length=10_000, description="The question."), AfterValidator(_not_blank)
+    Text, Field(max_length=10_000, description="The question."), AfterValidator(_not_blank)
 ]
 _Optional = BeforeValidator(_null_is_left_out)  # clients send null for what they leave out
 TopK = Annotated[int, Field(ge=1, le=1000, description="Passages to return at most."), _Optional]
@@ -129,8 +133,8 @@ class RerankDocument(BaseModel):
     One without text is scored by its title.
     """
 
-    text: str | None = None
-    title: str | None = None
+    text: Text | None = None
+    title: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -146,7 +150,7 @@ class RerankDocument(BaseModel):
 
 
 Documents = Annotated[
-    list[str | RerankDocument | None],
+    list[Text | RerankDocument | None],
     Field(min_length=1, description="Texts, or objects with `text`; null is a blank one."),
 ]
 
@@ -171,6 +175,9 @@ class RerankHit(BaseModel):
     )
     log_likelihood: float | None = Field(
         default=None, description="log P(query | document), in nats; none for a blank document."
+    )
+    cut_tokens: int | None = Field(
+        default=None, description="Tokens at the document's end that were not read, if any."
     )
     document: RerankDocument | None = None
 
