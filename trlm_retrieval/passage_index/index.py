@@ -56,6 +56,7 @@ class PassageIndex:
         self.folder = folder
         self._snapshot = snapshot
         self._given_embedder = embedder
+        self._warm_embedder: Embedder | None = None
 
     @classmethod
     def build(
@@ -207,12 +208,17 @@ class PassageIndex:
         """
         Load the model that embeds queries, which the first search by meaning would do otherwise.
 
+        Costs nothing where it was done before: Haystack warms a pipeline up before each run.
+
         :raises PassageIndexError: if the index holds no embeddings.
         """
         snapshot = self._snapshot
         self._dense(snapshot)
         if self._given_embedder is not None or snapshot.manifest["embedder"] is not None:
-            self._embedder(snapshot).embed(["warm up"])
+            embedder = self._embedder(snapshot)
+            if embedder is not self._warm_embedder:
+                embedder.embed(["warm up"])
+                self._warm_embedder = embedder
 
     def add(
         self,
