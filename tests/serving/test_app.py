@@ -2,12 +2,17 @@
 
 import logging
 import math
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from fastapi.testclient import TestClient
 
 from trlm_retrieval.errors import PassageIndexError
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.passage_index import index as index_module
+from trlm_retrieval.serving.app import create_app
 from trlm_retrieval.serving.settings import ServingSettings
 
 QUERY = "how does the with statement call exit"
@@ -343,6 +348,35 @@ def test_a_full_server_says_503_and_when_to_come_back(make_client, monkeypatch):
         for answer in refused:
             assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
         assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_it_is_ready_only_when_all_is_loaded(tmp_path, served_index, monkeypatch, word_embedder):
+    class Noting:
+        name, dimension, read = word_embedder.name, word_embedder.dimension, []
+
+        def embed(self, texts, show_progress=False):
+            self.read += texts
+            return word_embedder.embed(texts)
+
+    embedder = Noting()
+    monkeypatch.setattr(index_module, "shared_embedder", lambda name: embedder)
+    folder = tmp_path / "index"  # one that no other server has opened
+    shutil.copytree(served_index, folder)
+    with TestClient(create_app(ServingSettings(folder))) as client:
+        assert client.get("/readyz").json() == {"status": "ready"}
+        assert embedder.read == ["warm up"]
+
+        def late(*given, **named):
+            raise AssertionError("loaded after the server said that it is ready")
+
+        monkeypatch.setattr(TimeReversedLM, "from_pretrained", late)
+        monkeypatch.setattr(index_module.PassageIndex, "open", late)
+        for path, body in (
+            ("/retrieval/run", {"query": QUERY}),
+            ("/v1/rerank", {"query": QUERY, "documents": TEXTS}),
+        ):
+            assert client.post(path, json=body).status_code == 200
+        assert embedder.read == ["warm up", QUERY]
 
 
 def test_slow_work_is_answered_504(make_client, monkeypatch):

@@ -1,4 +1,4 @@
-"""What every request passes: a log line and metrics, the key, and the limit on its body."""
+"""What every request passes: a log line, metrics and a span, the key, the limit on its body."""
 
 import asyncio
 import hmac
@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection
 from uuid import uuid4
 
+from haystack import tracing
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trlm_retrieval.serving.metrics import Metrics
@@ -17,9 +18,10 @@ logger = logging.getLogger("trlm.access")
 
 
 class RequestLog:
-    """Logs and counts each request; the answer carries its ``X-Request-ID``.
+    """Logs, counts and traces each request; the answer carries its ``X-Request-ID``.
 
-    Neither questions nor documents are logged.
+    The span goes to Haystack's tracer, and the spans of pipelines stand below it. Neither questions
+    nor documents are logged.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -40,12 +42,22 @@ class RequestLog:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
+        tags = {
+            "trlm.request_id": request_id,
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+        }
+        route = "unmatched"
         try:
-            await self._app(scope, receive, answer)
+            with tracing.tracer.trace("trlm.request", tags=tags) as span:
+                try:
+                    await self._app(scope, receive, answer)
+                finally:
+                    # Labels must be few: what matched no route shares one.
+                    route = getattr(scope.get("route"), "path", route)
+                    span.set_tags({"http.route": route, "http.response.status_code": status})
         finally:
             seconds = time.perf_counter() - started
-            # Labels must be few: what matched no route shares one.
-            route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(scope["method"], route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
             logger.info(
