@@ -297,6 +297,23 @@ def test_only_what_is_meant_is_served(client):
     assert "access-control-allow-origin" not in other.headers
 
 
+def test_the_page_of_routes_names_them_all_and_loads_nothing(client):
+    answer = client.get("/docs")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/html")
+    description = client.get("/openapi.json").json()
+    for path in description["paths"]:
+        assert f" {path}<" in answer.text
+    for name, schema in description["components"]["schemas"].items():
+        assert f'id="{name}"' in answer.text
+        for field in schema.get("properties", {}):
+            assert f">{field}</th>" in answer.text
+    assert "log P(question | passage), in nats" in answer.text
+    assert "list of Passage" in answer.text
+    for loading in ("<script", "<link", "src=", "http:", "https:", "@import", "url("):
+        assert loading not in answer.text
+    assert client.get("/redoc").status_code == 404
+
+
 def test_metrics_count_requests_by_route_and_status(client):
     def value(line):
         rows = client.get("/metrics").text.splitlines()

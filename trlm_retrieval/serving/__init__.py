@@ -2,5 +2,6 @@
 
 Read in this order: ``settings``, ``schemas`` (requests and responses), ``gate`` (how much work is
 let in), ``engine`` (the models and what they do), ``routes``, ``other_servers`` (routes
-that clients of other servers know), ``refusals`` (error bodies), ``middleware``, ``app``.
+that clients of other servers know), ``refusals`` (error bodies), ``reference`` (the page of all
+routes), ``middleware``, ``app``.
 """

@@ -35,6 +35,8 @@ def create_app(settings: ServingSettings) -> FastAPI:
         title="trlm-retrieval",
         description="Passages ordered by how likely the question is, given each of them.",
         version=__version__,
+        docs_url=None,  # a page of our own, which needs no network, stands at /docs
+        redoc_url=None,
         lifespan=lifespan,
     )
     app.add_exception_handler(RequestValidationError, _bad_input)

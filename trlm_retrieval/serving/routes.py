@@ -2,12 +2,13 @@
 
 from importlib.resources import files
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from trlm_retrieval.serving.engine import RETRY_AFTER, Engine
 from trlm_retrieval.serving.metrics import Metrics
+from trlm_retrieval.serving.reference import reference_page
 from trlm_retrieval.serving.schemas import (
     Answer,
     CitedAnswer,
@@ -72,6 +73,10 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/docs", include_in_schema=False)
+    async def reference(request: Request) -> HTMLResponse:
+        return HTMLResponse(reference_page(request.app.openapi()))
 
     @routes.head("/", include_in_schema=False)
     @routes.get("/", include_in_schema=False)
