@@ -309,6 +309,8 @@ def test_the_page_of_routes_names_them_all_and_loads_nothing(client):
             assert f">{field}</th>" in answer.text
     assert "log P(question | passage), in nats" in answer.text
     assert "list of Passage" in answer.text
+    assert "422" in description["paths"]["/rerank"]["post"]["responses"]
+    assert "told as the route&#39;s own server tells it" in answer.text
     for loading in ("<script", "<link", "src=", "http:", "https:", "@import", "url("):
         assert loading not in answer.text
     assert client.get("/redoc").status_code == 404

@@ -116,7 +116,8 @@ class Models(BaseModel):
 
 def router(engine: Engine) -> APIRouter:
     """The routes over one engine."""
-    routes = APIRouter(tags=["other servers"])
+    refused = {"description": "What is wrong, told as the route's own server tells it."}
+    routes = APIRouter(tags=["other servers"], responses={422: refused})
     loaded = int(time.time())
 
     @routes.post("/v1/rerank", response_model_exclude_none=True)

@@ -10,15 +10,14 @@ from trlm_retrieval.serving.engine import RETRY_AFTER, Engine
 from trlm_retrieval.serving.metrics import Metrics
 from trlm_retrieval.serving.reference import reference_page
 from trlm_retrieval.serving.schemas import (
-    Answer,
-    CitedAnswer,
     CitedAnswerRequest,
+    CitedRagAnswer,
     ExplainRequest,
     Health,
+    RerankAnswer,
     RerankPipelineRequest,
-    RerankResult,
+    RetrievalAnswer,
     RetrievalRequest,
-    RetrievalResult,
 )
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
@@ -31,23 +30,25 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
     page = files("trlm_retrieval.serving").joinpath("page.html").read_text(encoding="utf-8")
 
     @routes.post("/retrieval/run", tags=["pipelines"])
-    async def retrieval(request: RetrievalRequest) -> Answer[RetrievalResult]:
+    async def retrieval(request: RetrievalRequest) -> RetrievalAnswer:
         """Passages of the index for a question, best first."""
         found = await engine.retrieve(
             request.query, request.top_k, request.explain, request.filters
         )
-        return Answer(result=found)
+        return RetrievalAnswer(result=found)
 
     @routes.post("/cited_rag/run", tags=["pipelines"])
-    async def cited_rag(request: CitedAnswerRequest) -> Answer[CitedAnswer]:
+    async def cited_rag(request: CitedAnswerRequest) -> CitedRagAnswer:
         """An answer written from the best passages of the index, each sentence with citations."""
-        return Answer(result=await engine.answer(request.query, request.top_k, request.filters))
+        return CitedRagAnswer(
+            result=await engine.answer(request.query, request.top_k, request.filters)
+        )
 
     @routes.post("/rerank/run", tags=["pipelines"])
-    async def rerank_pipeline(request: RerankPipelineRequest) -> Answer[RerankResult]:
+    async def rerank_pipeline(request: RerankPipelineRequest) -> RerankAnswer:
         """Order documents by how likely the query is, given each of them."""
         found = await engine.rerank(request.query, request.documents, request.top_k)
-        return Answer(result=found)
+        return RerankAnswer(result=found)
 
     @routes.post("/explain", tags=["pipelines"], response_class=HTMLResponse)
     async def explain(request: ExplainRequest) -> HTMLResponse:

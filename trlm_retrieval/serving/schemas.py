@@ -1,7 +1,7 @@
 """Requests and responses, as OpenAPI shows them."""
 
 import json
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -51,13 +51,6 @@ Filters = Annotated[
     dict[str, Any] | None,
     Field(description="Only passages that match, in Haystack's filter syntax."),
 ]
-T = TypeVar("T")
-
-
-class Answer(BaseModel, Generic[T]):
-    """What a pipeline gave, in the envelope that Hayhooks also sends."""
-
-    result: T
 
 
 class TokenGain(BaseModel):
@@ -196,6 +189,25 @@ class RerankResult(BaseModel):
     results: list[RerankHit]
     usage: dict[str, int] = Field(description="Query tokens scored, over all documents.")
     meta: RerankMeta | None = None
+
+
+# The pipelines' answers have the envelope that Hayhooks also sends.
+class RetrievalAnswer(BaseModel):
+    """What ``/retrieval/run`` found."""
+
+    result: RetrievalResult
+
+
+class CitedRagAnswer(BaseModel):
+    """What ``/cited_rag/run`` wrote."""
+
+    result: CitedAnswer
+
+
+class RerankAnswer(BaseModel):
+    """What ``/rerank/run`` ordered."""
+
+    result: RerankResult
 
 
 class _OwnRequest(BaseModel):
