@@ -184,7 +184,7 @@ def trlm(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["eval", "retrieval", "--data", "demo"], "ir_measures", "eval"),
         (["score", "--input", "x.parquet", "--output", "y"], "pyarrow", "score"),
-        (["serve"], "hayhooks", "serve"),
+        (["serve"], "fastapi", "serve"),
     ],
 )
 def test_a_missing_extra_is_named(

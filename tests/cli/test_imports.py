@@ -19,9 +19,9 @@ from .conftest import DOCUMENTS
 HEAVY = {
     "datasets",
     "faiss",
+    "fastapi",
     "haystack",
     "haystack_integrations",
-    "hayhooks",
     "ir_measures",
     "matplotlib",
     "numpy",

@@ -1,6 +1,7 @@
 """Clients that people have work with our server as their base URL."""
 
 import cohere
+import openai
 import pytest
 from haystack import Document
 from haystack.utils import Secret
@@ -48,6 +49,39 @@ def test_cohere_is_told_what_is_wrong(keyed_url):
         cohere.ClientV2(api_key="s3cret", base_url=keyed_url).rerank(
             model="trlm", query=" ", documents=TEXTS
         )
+
+
+def test_openai(keyed_url, expected):
+    client = openai.OpenAI(api_key="s3cret", base_url=f"{keyed_url}/v1", max_retries=0)
+    [model] = client.models.list()
+    assert model.id and model.object == "model"
+    asked = {"model": model.id, "text_1": QUERY, "text_2": TEXTS}
+    found = client.post("/score", cast_to=dict, body=asked)["data"]  # as vLLM's users do
+    assert sorted(range(3), key=lambda index: -found[index]["score"]) == expected
+    with pytest.raises(openai.UnprocessableEntityError, match="one for each text") as refused:
+        client.post("/score", cast_to=dict, body=asked | {"text_1": [QUERY] * 2})
+    assert refused.value.type == "invalid_request_error"
+    with pytest.raises(openai.AuthenticationError, match="send the key"):
+        openai.OpenAI(api_key="wrong", base_url=f"{keyed_url}/v1").models.list()
+
+
+def test_text_embeddings_inference(keyed_url, expected):
+    rankers = pytest.importorskip("haystack_integrations.components.rankers.huggingface_api")
+    ranker = rankers.HuggingFaceTEIRanker(
+        url=keyed_url, token=Secret.from_token("s3cret"), top_k=2, raw_scores=True, max_retries=0
+    )
+    documents = [Document(content=text) for text in TEXTS]
+    found = ranker.run(query=QUERY, documents=documents)["documents"]
+    assert [document.content for document in found] == [TEXTS[i] for i in expected[:2]]
+    assert found[1].score <= found[0].score < 0
+
+
+def test_jina_is_told_what_is_wrong(keyed_url):
+    ranker = JinaRanker(
+        api_key=Secret.from_token("s3cret"), base_url=f"{keyed_url}/v1/rerank", top_k=2
+    )
+    with pytest.raises(RuntimeError, match="blank"):
+        ranker.run(query=" ", documents=[Document(content="a")])
 
 
 @pytest.mark.parametrize(

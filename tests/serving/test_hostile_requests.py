@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 ANY = st.recursive(
@@ -23,13 +23,22 @@ BODY = st.fixed_dictionaries(
     optional={
         "query": ANY,
         "documents": st.lists(ANY, max_size=4) | ANY,
+        "texts": st.lists(ANY, max_size=4) | ANY,
+        "text_1": st.lists(ANY, max_size=3) | ANY,
+        "text_2": st.lists(ANY, max_size=3) | ANY,
+        "raw_scores": ANY,
+        "return_text": ANY,
+        "filters": st.dictionaries(
+            st.sampled_from(["field", "operator", "value", "conditions"]),
+            st.sampled_from(["AND", "==", ">", "in", "meta.title"]) | ANY,
+        ),
         "top_k": st.integers(-2, 5) | ANY,
         "top_n": st.integers(-2, 5) | ANY,
         "explain": ANY,
         "return_documents": ANY,
     },
 )
-PATHS = ["/retrieval/run", "/rerank/run", "/v1/rerank", "/explain"]
+PATHS = ["/retrieval/run", "/rerank/run", "/v1/rerank", "/rerank", "/score", "/explain"]
 fuzz = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -50,6 +59,7 @@ def test_json(client, path, body):
 
 
 @fuzz
+@example(query="\ud800", documents=["\udfff x"])
 @given(
     query=st.text(st.characters(), min_size=1, max_size=40),
     documents=st.lists(st.text(st.characters(), max_size=40), min_size=1, max_size=5),

@@ -68,6 +68,16 @@ def test_a_body_that_never_ends_and_headers_of_garbage_do_not_hang_it(impatient)
     assert httpx.get(f"{impatient}/healthz").status_code == 200
 
 
+def test_trlm_search_asks_it(base_url, capsys):
+    asked = ["search", QUERY, "--server", base_url, "--json"]
+    assert run_cli(asked) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["candidates"] == len(found["results"]) == 3
+    assert run_cli([*asked, "--filter", "title=yield"]) == 0
+    [only] = json.loads(capsys.readouterr().out)["results"]
+    assert only["title"] == "yield"
+
+
 def test_a_missing_index_is_told_on_one_line(tmp_path, capsys):
     assert run_cli(["serve", "--index", str(tmp_path / "nowhere")]) == 2
     printed = capsys.readouterr().err
@@ -75,7 +85,7 @@ def test_a_missing_index_is_told_on_one_line(tmp_path, capsys):
 
 
 def test_without_the_extra_the_remedy_is_told(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "hayhooks", None)
+    monkeypatch.setitem(sys.modules, "fastapi", None)
     assert run_cli(["serve"]) == 2
     assert "pip install 'trlm-retrieval[serve]'" in capsys.readouterr().err
 
@@ -83,13 +93,33 @@ def test_without_the_extra_the_remedy_is_told(monkeypatch, capsys):
 def test_an_open_address_without_a_key_is_warned_of(
     monkeypatch, served_index, tiny_lm_folder, caplog
 ):
-    monkeypatch.setattr("uvicorn.run", lambda *given, **named: None)
+    monkeypatch.setattr("uvicorn.Server.run", lambda *given, **named: None)
     monkeypatch.setattr("trlm_retrieval.serving.logs.log_as_json", lambda: None)
-    options = ["--index", str(served_index), "--model", str(tiny_lm_folder)]
+    options = ["--index", str(served_index), "--model", str(tiny_lm_folder), "--port", "0"]
     assert run_cli(["serve", *options]) == 0
     assert "no key" not in caplog.text
     assert run_cli(["serve", *options, "--host", "0.0.0.0"]) == 0
     assert "0.0.0.0 is open to others and there is no key" in caplog.text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_person_is_told_where_it_serves_what_and_how_to_stop_it(
+    monkeypatch, served_index, tiny_lm_folder, capsys, terminal
+):
+    bound = []
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: bound.extend(sockets))
+    monkeypatch.setattr("trlm_retrieval.serving.logs.log_as_json", lambda: None)
+    monkeypatch.setattr("trlm_retrieval.cli.serve.watched", lambda: terminal)
+    options = ["--index", str(served_index), "--model", str(tiny_lm_folder), "--port", "0"]
+    assert run_cli(["serve", *options]) == 0
+    port = bound[0].getsockname()[1]
+    bound[0].close()
+    printed = capsys.readouterr().err.splitlines()
+    told = [line for line in printed if line.startswith("Serving")]
+    assert len(told) == terminal
+    url = f"http://127.0.0.1:{port}"
+    for part in (f"{url}:", f"{url}/docs", str(served_index), str(tiny_lm_folder), "Ctrl-C"):
+        assert all(part in line for line in told)
 
 
 @pytest.mark.slow

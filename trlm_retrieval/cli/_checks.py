@@ -14,7 +14,7 @@ from trlm_retrieval.models.store import resolve
 # The extra that brings a module, for those that are imported only where they are needed.
 EXTRA_OF = {
     **dict.fromkeys(("datasets", "ir_measures", "matplotlib", "psutil", "sklearn"), "eval"),
-    **dict.fromkeys(("hayhooks", "fastapi", "prometheus_client", "uvicorn"), "serve"),
+    **dict.fromkeys(("fastapi", "prometheus_client", "uvicorn"), "serve"),
     "gguf": "gguf",
     "haystack_integrations": "generate",
     "peft": "train",

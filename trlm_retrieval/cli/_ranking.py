@@ -54,13 +54,12 @@ class ServerSearcher:
         """
         import httpx
 
-        if filters:
-            raise RemoteError("a server searches its whole index: leave the filter out")
+        asked = {"query": query, "top_k": self.top_k, "explain": explain, "filters": filters}
         started = time.perf_counter()
         try:
             answer = httpx.post(
                 f"{self.url}/retrieval/run",
-                json={"query": query, "top_k": self.top_k, "explain": explain},
+                json=asked,
                 headers=self._headers,
                 timeout=_SECONDS,
             )
@@ -73,7 +72,7 @@ class ServerSearcher:
             key = " (set TRLM_API_KEY to its key)" if answer.status_code == 401 else ""
             raise RemoteError(f"{self.url} answered {answer.status_code}{key}: {answer.text[:200]}")
         try:
-            found = answer.json()
+            found = answer.json()["result"]
             documents = [_document(passage) for passage in found["passages"]]
             candidates = int(found["candidates"])
         except (ValueError, KeyError, TypeError) as error:

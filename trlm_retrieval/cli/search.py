@@ -105,7 +105,7 @@ def search(
     filters = as_filters(only or [])
     started = time.perf_counter()
     if server is not None:
-        given = {"--model": model, "--filter": only, "--first-stage-weight": first_stage_weight}
+        given = {"--model": model, "--first-stage-weight": first_stage_weight}
         given |= {"--device": device, "--dtype": dtype}
         for option, value in given.items():
             if value is not None:

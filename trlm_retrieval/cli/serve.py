@@ -14,8 +14,10 @@ from trlm_retrieval.cli._terminal import (
     CandidatesOption,
     IndexOption,
     ModelOption,
+    err,
     working,
 )
+from trlm_retrieval.progress import watched
 
 _CONNECTIONS = 512  # more at the same time are answered 503 before they are read
 
@@ -60,9 +62,9 @@ def serve(
 ) -> None:
     """Serve search, cited answers and reranking over HTTP, with a page for people.
 
-    Needs the extra `serve`. The page is at the address that is printed, the interface's
-    description at `/docs`. Clients of Cohere's and Jina's rerankers work with this server as their
-    base URL. Logs go to standard error, one JSON object a line.
+    Needs the extra `serve`. The page is at the address that is printed, and a list of all routes
+    at `/docs`. Clients of the rerankers of Cohere, Jina, text-embeddings-inference and vLLM work
+    with this server as their base URL. Logs go to standard error, one JSON object a line.
 
     Examples:
 
@@ -70,7 +72,7 @@ def serve(
 
     * `TRLM_API_KEY=secret trlm serve --host 0.0.0.0 --port 8080 --index my-index`
     """
-    check_extras("hayhooks", "prometheus_client", "uvicorn")
+    check_extras("fastapi", "prometheus_client", "uvicorn")
     check_index(index, model)
     with working("Loading"):
         import uvicorn
@@ -98,7 +100,7 @@ def serve(
         logging.getLogger("trlm").warning(
             "%s is open to others and there is no key: set TRLM_API_KEY", host
         )
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -107,6 +109,17 @@ def serve(
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=int(timeout) + 1,
     )
+    bound = config.bind_socket()
+    if watched():
+        address = f"[{host}]" if ":" in host else host
+        url = f"http://{address}:{bound.getsockname()[1]}"
+        ranks = f"{app.state.engine.model} ranks the passages of {index}"
+        err.print(
+            f"Serving at {url}: {ranks}. Routes: {url}/docs. Ctrl-C stops it.",
+            markup=False,
+            soft_wrap=True,
+        )
+    uvicorn.Server(config).run(sockets=[bound])
 
 
 def _is_loopback(host: str) -> bool:

@@ -82,7 +82,8 @@ class BM25Retriever(_Retriever):
         :param top_k: takes the place of the number given to the component.
         :returns: `documents`, copies with the BM25 score as score, best first; documents with none
             of the query's words are left out.
-        :raises ValueError: if the query is blank or `top_k` not positive.
+        :raises ValueError: if the query is blank, `top_k` not positive, or the filters are
+            malformed.
         :raises PassageIndexError: if there is no index, or a file is missing or damaged.
         """
         documents = shared_index(self.index).search_bm25(
@@ -148,8 +149,8 @@ class FAISSRetriever(_Retriever):
         :param filters: take the place of those given to the component.
         :param top_k: takes the place of the number given to the component.
         :returns: `documents`, copies with the cosine, from -1 to 1, as score, best first.
-        :raises ValueError: if the query is blank, `top_k` not positive, or the embedding does not
-            fit the index.
+        :raises ValueError: if the query is blank, `top_k` not positive, the embedding does not
+            fit the index, or the filters are malformed.
         :raises PassageIndexError: if there is no index, it holds no embeddings, or a file is
             missing or damaged.
         """

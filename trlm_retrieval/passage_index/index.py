@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from haystack import Document
 from haystack.document_stores.types import DuplicatePolicy
-from haystack.utils.filters import document_matches_filter
 
 from trlm_retrieval.errors import PassageIndexError
 from trlm_retrieval.models.embedder import Embedder, shared_embedder
@@ -18,10 +17,9 @@ from trlm_retrieval.passage_index import files
 from trlm_retrieval.passage_index.bm25 import BM25, load_bm25
 from trlm_retrieval.passage_index.dense import KINDS, DenseIndex, FaissKind, unit
 from trlm_retrieval.passage_index.documents import StoredDocuments
+from trlm_retrieval.passage_index.filters import Filters, check_filters, matches
 from trlm_retrieval.passage_index.writing import check_vector, duplicate, without_duplicates, write
 from trlm_retrieval.text.words import query_words
-
-Filters = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ class PassageIndex:
         self.folder = folder
         self._snapshot = snapshot
         self._given_embedder = embedder
+        self._warm_embedder: Embedder | None = None
 
     @classmethod
     def build(
@@ -159,7 +158,8 @@ class PassageIndex:
             those that match.
         :returns: copies with the BM25 score, best first; documents with none of the words are left
             out.
-        :raises ValueError: if the query is blank or `top_k` not positive.
+        :raises ValueError: if the query is blank, `top_k` not positive, or the filters are
+            malformed.
         """
         _check(query, top_k)
         snapshot = self._snapshot
@@ -186,8 +186,8 @@ class PassageIndex:
             those that match. Filtered searches compare with every vector, also in an HNSW index.
         :param query_embedding: the embedding of the query, where there is one already.
         :returns: copies with the cosine, from -1 to 1, as score, best first.
-        :raises ValueError: if the query is blank, `top_k` not positive, or the embedding does not
-            fit.
+        :raises ValueError: if the query is blank, `top_k` not positive, the embedding does not
+            fit, or the filters are malformed.
         :raises PassageIndexError: if the index holds no embeddings.
         """
         snapshot = self._snapshot
@@ -208,12 +208,17 @@ class PassageIndex:
         """
         Load the model that embeds queries, which the first search by meaning would do otherwise.
 
+        Costs nothing where it was done before: Haystack warms a pipeline up before each run.
+
         :raises PassageIndexError: if the index holds no embeddings.
         """
         snapshot = self._snapshot
         self._dense(snapshot)
         if self._given_embedder is not None or snapshot.manifest["embedder"] is not None:
-            self._embedder(snapshot).embed(["warm up"])
+            embedder = self._embedder(snapshot)
+            if embedder is not self._warm_embedder:
+                embedder.embed(["warm up"])
+                self._warm_embedder = embedder
 
     def add(
         self,
@@ -408,10 +413,12 @@ def _top(
     filters: Filters | None,
 ) -> list[Document]:
     """Copy the first `top_k` documents that match."""
+    if filters:
+        check_filters(filters)
     chosen: list[Document] = []
     for position, score in ranked:
         document = documents[position]
-        if not filters or document_matches_filter(filters, document):
+        if not filters or matches(filters, document):
             chosen.append(_copy(document, score))
             if len(chosen) == top_k:
                 break

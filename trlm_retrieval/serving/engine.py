@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from math import exp
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -17,6 +16,7 @@ from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.pages.display import display_title
 from trlm_retrieval.pages.explanation import heat_map
 from trlm_retrieval.passage_index import shared_index
+from trlm_retrieval.passage_index.filters import Filters
 from trlm_retrieval.pipelines.settings import search_inputs, search_settings
 from trlm_retrieval.serving.gate import Busy, Gate, TooSlow
 from trlm_retrieval.serving.schemas import (
@@ -35,9 +35,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_AFTER = "1"  # seconds
-
-loading_for: "ContextVar[Engine]" = ContextVar("loading_for")
-"""The engine whose endpoints are being loaded: Hayhooks makes them without arguments."""
 
 
 class Engine:
@@ -74,26 +71,28 @@ class Engine:
             settings.workers, queue=settings.queue, timeout=settings.timeout, on_change=on_change
         )
 
-    async def retrieve(self, query: str, top_k: int, explain: bool) -> RetrievalResult:
+    async def retrieve(
+        self, query: str, top_k: int, explain: bool, filters: Filters | None
+    ) -> RetrievalResult:
         """Passages of the index for a question, best first."""
-        documents = await self._run(lambda: self._search(query, explain))
+        documents = await self._run(lambda: self._search(query, explain, filters))
         return RetrievalResult(
             model=self.model,
             candidates=len(documents),
             passages=_passages(documents[:top_k]),
         )
 
-    async def explain(self, query: str, top_k: int) -> str:
+    async def explain(self, query: str, top_k: int, filters: Filters | None) -> str:
         """The heat map of a question, a whole HTML page."""
-        documents = await self._run(lambda: self._search(query, explain=True))
+        documents = await self._run(lambda: self._search(query, True, filters))
         if not documents:
             raise HTTPException(404, "no passage found")
         facts = {"model": self.model, "index": str(self.settings.index)}
         return heat_map(query, documents[:top_k], facts)
 
-    async def answer(self, query: str, top_k: int) -> CitedAnswer:
+    async def answer(self, query: str, top_k: int, filters: Filters | None) -> CitedAnswer:
         """An answer written from the best passages, each sentence with its citations."""
-        [answer] = await self._run(lambda: self._answers(query, top_k))
+        [answer] = await self._run(lambda: self._answers(query, top_k, filters))
         measured = answer.meta[META_KEY]
         return CitedAnswer(
             answer=answer.data,
@@ -106,57 +105,90 @@ class Engine:
         self, query: str, documents: Sequence[str | RerankDocument | None], top_n: int | None
     ) -> RerankResult:
         """The documents, best first, by their positions; blank ones come last, with a warning."""
-        most = self.settings.max_documents
-        if len(documents) > most:
-            raise HTTPException(
-                413, f"documents holds {len(documents)} entries, the server takes {most}; send less"
-            )
+        self._check_number(len(documents))
         texts = [one.content if isinstance(one, RerankDocument) else one or "" for one in documents]
-        blank = [number for number, text in enumerate(texts) if not text.strip()]
-        candidates = [
-            Document(id=str(number), content=text)
-            for number, text in enumerate(texts)
-            if text.strip()
-        ]
-        found = await self._run(
-            lambda: self.rerank_ranker.run(query, candidates, max(1, len(candidates)))
-        )
-        hits = [
-            RerankHit(
-                index=int(document.id),
-                relevance_score=0.0 if mean is None else exp(mean),
-                log_likelihood=document.meta[META_KEY]["log_likelihood"],
-            )
-            for document in found["documents"]
-            for mean in [document.meta[META_KEY]["mean_log_likelihood"]]
-        ]
-        hits += [RerankHit(index=number, relevance_score=0.0) for number in blank]
-        scored = sum(document.meta[META_KEY]["tokens_scored"] for document in found["documents"])
-        note = f"{len(blank)} of {len(texts)} documents are blank and come last"
+        hits, scored = await self._run(lambda: self._hits(query, texts))
+        blank = sum(not text.strip() for text in texts)
+        cut = sum(hit.cut_tokens is not None for hit in hits)
+        warnings = []
         if blank:
+            warnings.append(f"{blank} of {len(texts)} documents are blank and come last")
+        if cut:
+            warnings.append(f"{cut} of {len(texts)} documents are longer than the model reads")
+        for note in warnings:
             logger.warning("rerank: %s", note)
         return RerankResult(
             id=uuid4().hex,
             model=self.model,
             results=hits[:top_n],
             usage={"prompt_tokens": scored, "total_tokens": scored},
-            meta=RerankMeta(warnings=[note]) if blank else None,
+            meta=RerankMeta(warnings=warnings) if warnings else None,
         )
+
+    async def score(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[float], int]:
+        """The score of each query with its text, and the query tokens that were scored for all."""
+        self._check_number(len(pairs))
+        places: dict[str, list[int]] = {}
+        for place, (query, _) in enumerate(pairs):
+            places.setdefault(query, []).append(place)
+
+        def work() -> tuple[list[float], int]:
+            scores, tokens = [0.0] * len(pairs), 0
+            for query, asked in places.items():
+                hits, scored = self._hits(query, [pairs[place][1] for place in asked])
+                tokens += scored
+                for hit in hits:
+                    scores[asked[hit.index]] = hit.relevance_score
+            return scores, tokens
+
+        return await self._run(work)
 
     def close(self) -> None:
         """Take no more work."""
         self.gate.close()
 
-    def _search(self, query: str, explain: bool) -> list[Document]:
-        found = self.retrieval.run(search_inputs(query, self.settings.candidates, explain))
+    def _search(self, query: str, explain: bool, filters: Filters | None) -> list[Document]:
+        inputs = search_inputs(query, self.settings.candidates, explain, filters)
+        found = self.retrieval.run(inputs)
         documents: list[Document] = found["ranker"]["documents"]
         return documents
 
-    def _answers(self, query: str, top_k: int) -> list[GeneratedAnswer]:
-        asked = {"query": query}
-        inputs = {name: asked for name in ("bm25", "dense", "answer")}
-        ranking = asked | {"top_k": top_k}
-        found = self.cited_rag.run({**inputs, "ranker": ranking, "prompt": {"question": query}})
+    def _hits(self, query: str, texts: Sequence[str]) -> tuple[list[RerankHit], int]:
+        """The texts, best first and blank ones last, and the query tokens scored for all."""
+        candidates = [
+            Document(id=str(number), content=text)
+            for number, text in enumerate(texts)
+            if text.strip()
+        ]
+        ranked = self.rerank_ranker.run(query, candidates, max(1, len(candidates)))["documents"]
+        hits, scored = [], 0
+        for document in ranked:
+            measured = document.meta[META_KEY]
+            mean = measured["mean_log_likelihood"]
+            scored += measured["tokens_scored"]
+            hits.append(
+                RerankHit(
+                    index=int(document.id),
+                    relevance_score=0.0 if mean is None else exp(mean),
+                    log_likelihood=measured["log_likelihood"],
+                    cut_tokens=measured["cut_tokens"] or None,
+                )
+            )
+        blank = (number for number, text in enumerate(texts) if not text.strip())
+        hits += [RerankHit(index=number, relevance_score=0.0) for number in blank]
+        return hits, scored
+
+    def _check_number(self, texts: int) -> None:
+        most = self.settings.max_documents
+        if texts > most:
+            raise HTTPException(
+                413, f"the request holds {texts} texts, the server takes {most}; send less"
+            )
+
+    def _answers(self, query: str, top_k: int, filters: Filters | None) -> list[GeneratedAnswer]:
+        inputs = search_inputs(query, top_k, False, filters)
+        inputs |= {"answer": {"query": query}, "prompt": {"question": query}}
+        found = self.cited_rag.run(inputs)
         answers: list[GeneratedAnswer] = found["citations"]["answers"]
         return answers
 

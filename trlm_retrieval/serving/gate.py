@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
@@ -50,7 +51,7 @@ class Gate:
         return not free
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns, from a worker thread.
+        """What ``work`` returns, from a worker thread that sees the caller's context variables.
 
         A thread cannot be stopped: work that takes too long keeps its place until it is done, so
         that abandoned work never piles up.
@@ -68,7 +69,7 @@ class Gate:
             return work()
 
         try:
-            job = self._threads.submit(timed)
+            job = self._threads.submit(copy_context().run, timed)
         except RuntimeError:  # the gate is closed
             self._leave()
             raise Busy from None

@@ -25,19 +25,9 @@ class JsonLines(logging.Formatter):
 
 
 def log_as_json() -> None:
-    """Let all loggers of the process write JSON lines, those of uvicorn and Hayhooks included."""
-    from hayhooks import log as hayhooks_log
-
+    """Let all loggers of the process write JSON lines, uvicorn's included."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in ("trlm", "trlm_retrieval", "uvicorn"):
         logging.getLogger(name).setLevel(logging.INFO)
-    # Below warnings Hayhooks logs whole requests, documents and all.
-    hayhooks_log.remove()
-    hayhooks_log.add(
-        lambda message: logging.getLogger("hayhooks").log(
-            message.record["level"].no, message.record["message"]
-        ),
-        level="WARNING",
-    )

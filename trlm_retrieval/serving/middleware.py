@@ -1,4 +1,4 @@
-"""What every request passes: a log line and metrics, the key, and the limit on its body."""
+"""What every request passes: a log line, metrics and a span, the key, the limit on its body."""
 
 import asyncio
 import hmac
@@ -8,17 +8,20 @@ import time
 from collections.abc import Collection
 from uuid import uuid4
 
+from haystack import tracing
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trlm_retrieval.serving.metrics import Metrics
+from trlm_retrieval.serving.refusals import refusal
 
 logger = logging.getLogger("trlm.access")
 
 
 class RequestLog:
-    """Logs and counts each request; the answer carries its ``X-Request-ID``.
+    """Logs, counts and traces each request; the answer carries its ``X-Request-ID``.
 
-    Neither questions nor documents are logged.
+    The span goes to Haystack's tracer, and the spans of pipelines stand below it. Neither questions
+    nor documents are logged.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -39,12 +42,22 @@ class RequestLog:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
+        tags = {
+            "trlm.request_id": request_id,
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+        }
+        route = "unmatched"
         try:
-            await self._app(scope, receive, answer)
+            with tracing.tracer.trace("trlm.request", tags=tags) as span:
+                try:
+                    await self._app(scope, receive, answer)
+                finally:
+                    # Labels must be few: what matched no route shares one.
+                    route = getattr(scope.get("route"), "path", route)
+                    span.set_tags({"http.route": route, "http.response.status_code": status})
         finally:
             seconds = time.perf_counter() - started
-            # Labels must be few: what matched no route shares one.
-            route = getattr(scope.get("route"), "path", "unmatched")
             self._metrics.requests.labels(scope["method"], route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(seconds)
             logger.info(
@@ -81,7 +94,7 @@ class ApiKey:
             right = hmac.compare_digest(key.lstrip(b" "), self._wanted)
             if scheme.lower() != b"bearer" or not right:
                 header = (b"www-authenticate", b"Bearer")
-                await _refuse(send, 401, "send the key as Authorization: Bearer …", header)
+                await _refuse(scope, send, 401, "send the key as Authorization: Bearer …", header)
                 return
         await self._app(scope, receive, send)
 
@@ -106,10 +119,14 @@ class BodyLimit:
         try:
             body = await asyncio.wait_for(self._read(scope, receive), self._timeout)
         except asyncio.TimeoutError:
-            await _refuse(send, 408, f"the body did not arrive within {self._timeout:g} seconds")
+            await _refuse(
+                scope, send, 408, f"the body did not arrive within {self._timeout:g} seconds"
+            )
             return
         if body is None:
-            await _refuse(send, 413, f"the body is larger than {self._most} bytes; send less")
+            await _refuse(
+                scope, send, 413, f"the body is larger than {self._most} bytes; send less"
+            )
             return
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -134,8 +151,10 @@ class BodyLimit:
                 return b"".join(parts)
 
 
-async def _refuse(send: Send, status: int, detail: str, *headers: tuple[bytes, bytes]) -> None:
-    body = json.dumps({"detail": detail}).encode()
+async def _refuse(
+    scope: Scope, send: Send, status: int, detail: str, *headers: tuple[bytes, bytes]
+) -> None:
+    body = json.dumps(refusal(scope["path"], status, detail)).encode()
     start = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": [*start, *headers]})
     await send({"type": "http.response.body", "body": body})

@@ -1,19 +1,23 @@
-"""What is served beside the pipelines: rerank clients' protocol, the page, health, metrics."""
+"""Our own routes: the pipelines, the page, health, metrics."""
 
 from importlib.resources import files
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from trlm_retrieval.serving.engine import RETRY_AFTER, Engine
 from trlm_retrieval.serving.metrics import Metrics
+from trlm_retrieval.serving.reference import reference_page
 from trlm_retrieval.serving.schemas import (
+    CitedAnswerRequest,
+    CitedRagAnswer,
     ExplainRequest,
     Health,
-    RerankDocument,
-    RerankRequest,
-    RerankResult,
+    RerankAnswer,
+    RerankPipelineRequest,
+    RetrievalAnswer,
+    RetrievalRequest,
 )
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
@@ -25,23 +29,31 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
     routes = APIRouter()
     page = files("trlm_retrieval.serving").joinpath("page.html").read_text(encoding="utf-8")
 
-    @routes.post("/v1/rerank", tags=["rerank"], response_model_exclude_none=True)
-    @routes.post("/v2/rerank", tags=["rerank"], response_model_exclude_none=True)
-    async def rerank(request: RerankRequest) -> RerankResult:
-        """Order documents by a query, in the protocol of Cohere's and Jina's clients."""
-        found = await engine.rerank(request.query, request.documents, request.top_n)
-        if request.return_documents:
-            for hit in found.results:
-                document = request.documents[hit.index]
-                if not isinstance(document, RerankDocument):
-                    document = RerankDocument(text=document or "")
-                hit.document = document
-        return found
+    @routes.post("/retrieval/run", tags=["pipelines"])
+    async def retrieval(request: RetrievalRequest) -> RetrievalAnswer:
+        """Passages of the index for a question, best first."""
+        found = await engine.retrieve(
+            request.query, request.top_k, request.explain, request.filters
+        )
+        return RetrievalAnswer(result=found)
+
+    @routes.post("/cited_rag/run", tags=["pipelines"])
+    async def cited_rag(request: CitedAnswerRequest) -> CitedRagAnswer:
+        """An answer written from the best passages of the index, each sentence with citations."""
+        return CitedRagAnswer(
+            result=await engine.answer(request.query, request.top_k, request.filters)
+        )
+
+    @routes.post("/rerank/run", tags=["pipelines"])
+    async def rerank_pipeline(request: RerankPipelineRequest) -> RerankAnswer:
+        """Order documents by how likely the query is, given each of them."""
+        found = await engine.rerank(request.query, request.documents, request.top_k)
+        return RerankAnswer(result=found)
 
     @routes.post("/explain", tags=["pipelines"], response_class=HTMLResponse)
     async def explain(request: ExplainRequest) -> HTMLResponse:
         """The heat map of a question: what each passage does for each of its tokens."""
-        return HTMLResponse(await engine.explain(request.query, request.top_k))
+        return HTMLResponse(await engine.explain(request.query, request.top_k, request.filters))
 
     @routes.head("/healthz", include_in_schema=False)
     @routes.get("/healthz", tags=["status"])
@@ -62,6 +74,10 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/docs", include_in_schema=False)
+    async def reference(request: Request) -> HTMLResponse:
+        return HTMLResponse(reference_page(request.app.openapi()))
 
     @routes.head("/", include_in_schema=False)
     @routes.get("/", include_in_schema=False)

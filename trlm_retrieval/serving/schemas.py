@@ -3,7 +3,14 @@
 import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticUseDefault
 
 from trlm_retrieval.text.normalise import same_length
@@ -21,21 +28,29 @@ def _null_is_left_out(value: Any) -> Any:
     return value
 
 
+def _without_surrogates(value: Any) -> Any:
+    return same_length(value) if isinstance(value, str) else value
+
+
 def _sendable(meta: dict[str, Any]) -> Any:
     return json.loads(same_length(json.dumps(meta, ensure_ascii=False)))
 
 
-# An index may hold strings that no JSON can carry: surrogates. Citations count characters, so that
-# none may be lost.
-Text = Annotated[str, BeforeValidator(same_length)]
+# Indexes and requests may hold unpaired surrogates, which no answer can carry. Citations count
+# characters, so that none may be lost.
+Text = Annotated[str, BeforeValidator(_without_surrogates)]
 Meta = Annotated[dict[str, Any], BeforeValidator(_sendable)]
 
 Query = Annotated[
-    str, Field(max_length=10_000, description="The question."), AfterValidator(_not_blank)
+    Text, Field(max_length=10_000, description="The question."), AfterValidator(_not_blank)
 ]
 _Optional = BeforeValidator(_null_is_left_out)  # clients send null for what they leave out
 TopK = Annotated[int, Field(ge=1, le=1000, description="Passages to return at most."), _Optional]
 Flag = Annotated[bool, _Optional]
+Filters = Annotated[
+    dict[str, Any] | None,
+    Field(description="Only passages that match, in Haystack's filter syntax."),
+]
 
 
 class TokenGain(BaseModel):
@@ -111,8 +126,8 @@ class RerankDocument(BaseModel):
     One without text is scored by its title.
     """
 
-    text: str | None = None
-    title: str | None = None
+    text: Text | None = None
+    title: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -128,7 +143,7 @@ class RerankDocument(BaseModel):
 
 
 Documents = Annotated[
-    list[str | RerankDocument | None],
+    list[Text | RerankDocument | None],
     Field(min_length=1, description="Texts, or objects with `text`; null is a blank one."),
 ]
 
@@ -154,6 +169,9 @@ class RerankHit(BaseModel):
     log_likelihood: float | None = Field(
         default=None, description="log P(query | document), in nats; none for a blank document."
     )
+    cut_tokens: int | None = Field(
+        default=None, description="Tokens at the document's end that were not read, if any."
+    )
     document: RerankDocument | None = None
 
 
@@ -173,11 +191,60 @@ class RerankResult(BaseModel):
     meta: RerankMeta | None = None
 
 
-class ExplainRequest(BaseModel):
-    """Whose heat map is wanted."""
+# The pipelines' answers have the envelope that Hayhooks also sends.
+class RetrievalAnswer(BaseModel):
+    """What ``/retrieval/run`` found."""
+
+    result: RetrievalResult
+
+
+class CitedRagAnswer(BaseModel):
+    """What ``/cited_rag/run`` wrote."""
+
+    result: CitedAnswer
+
+
+class RerankAnswer(BaseModel):
+    """What ``/rerank/run`` ordered."""
+
+    result: RerankResult
+
+
+class _OwnRequest(BaseModel):
+    """What all requests of our own routes share: a field that is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
     query: Query
+
+
+class RetrievalRequest(_OwnRequest):
+    """What to search the index for."""
+
+    top_k: TopK = 10
+    filters: Filters = None
+    explain: Flag = Field(False, description="Also tell the gain of each token of the question.")
+
+
+class CitedAnswerRequest(_OwnRequest):
+    """What to answer, from so many passages."""
+
+    top_k: TopK = 3
+    filters: Filters = None
+
+
+class ExplainRequest(_OwnRequest):
+    """Whose heat map is wanted."""
+
     top_k: TopK = 5
+    filters: Filters = None
+
+
+class RerankPipelineRequest(_OwnRequest):
+    """What to order; for the protocol of other servers see ``RerankRequest``."""
+
+    documents: Documents
+    top_k: TopK = 10
 
 
 class Health(BaseModel):
