@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fastapi.testclient import TestClient
 
+from trlm_retrieval import Reranker
 from trlm_retrieval.errors import PassageIndexError
 from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.calibration import Calibration
 from trlm_retrieval.passage_index import index as index_module
 from trlm_retrieval.serving.app import create_app
 from trlm_retrieval.serving.settings import ServingSettings
@@ -66,6 +68,20 @@ def test_rerank_scores_are_those_of_the_model(client, path):
         assert hit["log_likelihood"] == pytest.approx(expected.sum, abs=0.05)
         assert hit["relevance_score"] == pytest.approx(math.exp(expected.mean), rel=0.02)
     assert answer.json()["usage"]["total_tokens"] == 3 * len(likelihoods[0])
+
+
+def test_a_calibrated_model_gives_probabilities(make_client, make_tiny_lm, tmp_path, monkeypatch):
+    lm = make_tiny_lm("both")
+    lm.calibration = Calibration(str(lm.template()), (-1.0, 2.0, 0.1), (0.0, 1.0, 0.0))
+    lm.save(tmp_path / "tiny")
+    monkeypatch.setattr("trlm_retrieval.models.source.resolve", lambda name: tmp_path / "tiny")
+    with make_client() as client:
+        sent = {"query": QUERY, "documents": [*TEXTS, " "]}
+        results = client.post("/v1/rerank", json=sent).json()["results"]
+    expected = Reranker(lm, scale_score=True).rank(QUERY, TEXTS)
+    assert [hit["index"] for hit in results] == [*(passage.index for passage in expected), 3]
+    found = [hit["relevance_score"] for hit in results]
+    assert found == pytest.approx([*(passage.score for passage in expected), 0.0], rel=0.02)
 
 
 def test_rerank_takes_objects_and_returns_them(client):

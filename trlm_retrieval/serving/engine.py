@@ -59,7 +59,9 @@ class Engine:
         self.model: str = ranker["model"]
         lm = TimeReversedLM.from_pretrained(self.model, states_megabytes=settings.states_megabytes)
         self.retrieval, self.cited_rag = (Pipeline.from_dict(plan) for plan in plans.values())
-        self.rerank_ranker = TRLMRanker(self.model, first_stage_weight=0.0)
+        self.rerank_ranker = TRLMRanker(
+            self.model, first_stage_weight=0.0, scale_score=lm.calibration is not None
+        )
         held: list[Any] = [self.retrieval.get_component("ranker"), self.rerank_ranker]
         held += [self.cited_rag.get_component(name) for name in ("ranker", "citations")]
         for component in held:
@@ -164,12 +166,11 @@ class Engine:
         hits, scored = [], 0
         for document in ranked:
             measured = document.meta[META_KEY]
-            mean = measured["mean_log_likelihood"]
             scored += measured["tokens_scored"]
             hits.append(
                 RerankHit(
                     index=int(document.id),
-                    relevance_score=0.0 if mean is None else exp(mean),
+                    relevance_score=self._relevance(document),
                     log_likelihood=measured["log_likelihood"],
                     cut_tokens=measured["cut_tokens"] or None,
                 )
@@ -177,6 +178,13 @@ class Engine:
         blank = (number for number, text in enumerate(texts) if not text.strip())
         hits += [RerankHit(index=number, relevance_score=0.0) for number in blank]
         return hits, scored
+
+    def _relevance(self, document: Document) -> float:
+        """P(relevant) where the model is calibrated, else what the document makes of a token."""
+        if self.rerank_ranker.scale_score:
+            return document.score or 0.0
+        mean = document.meta[META_KEY]["mean_log_likelihood"]
+        return 0.0 if mean is None else exp(mean)
 
     def _check_number(self, texts: int) -> None:
         most = self.settings.max_documents

@@ -29,9 +29,7 @@ class TEIRerankRequest(BaseModel):
 
     query: Query
     texts: Annotated[list[Text], Field(min_length=1)]
-    raw_scores: Flag = Field(
-        False, description="Give the logarithm of the score: nats per token of the query."
-    )
+    raw_scores: Flag = Field(False, description="Give the logarithm of the score.")
     return_text: Flag = False
     truncate: Flag = Field(
         False, description="Cut texts that are longer than the model reads; else they are refused."

@@ -163,8 +163,9 @@ class RerankHit(BaseModel):
 
     index: int
     relevance_score: float = Field(
-        description="exp of the mean log-likelihood: the geometric mean of the probabilities that "
-        "the document gives the query's tokens, 0 to 1. 0 for a blank document."
+        description="P(relevant), 0 to 1, comparable across queries, where the model is "
+        "calibrated. Else exp of the mean log-likelihood: the geometric mean of the probabilities "
+        "that the document gives the query's tokens. 0 for a blank document."
     )
     log_likelihood: float | None = Field(
         default=None, description="log P(query | document), in nats; none for a blank document."
