@@ -175,8 +175,8 @@ def _fit(collections: Sequence[Sequence[Query]], gains: Callable[[Query], np.nda
     for queries in collections:
         total = sum(len(query.relevant) for query in queries)
         for query in queries:
-            length = np.full(len(query.relevant), np.log(query.tokens))
-            features.append(np.column_stack([gains(query), length]))
+            lengths = np.full(len(query.relevant), np.log(query.tokens))
+            features.append(np.column_stack([gains(query), lengths]))
             relevant.append(query.relevant)
             weight.append(np.full(len(query.relevant), 1 / total))
     labels = np.concatenate(relevant) if relevant else np.array([], dtype=bool)
