@@ -1,4 +1,7 @@
-"""Models and adapters that ship inside this package, found by name without a network."""
+"""Models and adapters that ship inside this package, found by name without a network.
+
+Of a model that is pulled, the folder of its name holds settings alone.
+"""
 
 from pathlib import Path
 
