@@ -27,8 +27,8 @@ class TRLMCompressor(BaseDocumentCompressor):
     )
     ```
 
-    :param reranker: what ranks.
-    :param top_n: how many documents are kept.
+    :ivar reranker: what ranks.
+    :ivar top_n: how many documents are kept.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
