@@ -1,5 +1,7 @@
 """Encoder-decoders score, keep states, generate and load as decoders do."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -222,7 +224,10 @@ def test_int8_weights_and_int8_arithmetic(kind, tmp_path):
     lm = tiny(kind)
     if kind == "pointer":  # classes are no longer in the order of the tokens
         assert (lm.model.vocabulary.place_of.diff() != 1).any()
+    lm.model.config.folder = {"_name_or_path": "/home/somebody/minilm", "width": 3}
     write_small(lm.model, tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert settings["folder"] == {"width": 3}  # nothing of the machine that wrote it
     lm.tokenizer.save_pretrained(tmp_path)
     save_settings(lm.order, lm.start_tokens, tmp_path)
     small = TimeReversedLM.from_pretrained(tmp_path, dtype="float32")

@@ -44,9 +44,17 @@ def write_small(model: Any, folder: Path) -> None:
     stored = model.state_dict()
     tensors |= {name: b.detach().cpu() for name, b in model.named_buffers() if name in stored}
     save_file(tensors, folder / _FILE, {"format": "pt"})
-    private = ("dtype", "_name_or_path")
-    settings = {k: v for k, v in model.config.to_dict().items() if k not in private}
+    settings = _public(model.config.to_dict())
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _public(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those of the machine, also in what a configuration holds of others."""
+    return {
+        name: _public(value) if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if name not in ("dtype", "_name_or_path")
+    }
 
 
 def read_small(folder: Path, dtype: torch.dtype) -> Any:
