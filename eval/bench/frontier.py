@@ -332,7 +332,7 @@ def _label(
 
 
 def main() -> None:
-    """Draw the picture."""
+    """Draw the picture, and print its points."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json")
     parser.add_argument("--bench", required=True, type=Path, help="what `trlm bench --json` wrote")
@@ -342,6 +342,8 @@ def main() -> None:
         found = frontier(arguments.results, arguments.bench)
     except DataError as error:
         parser.error(str(error))
+    for point in found.points:
+        print(f"{point.label}: {MAIN_MEASURE} {point.quality:.3f}, {point.seconds:.2g} s")
     with new_file(arguments.out) as file:
         draw(found).savefig(file, dpi=150, format="png")
 

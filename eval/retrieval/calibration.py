@@ -68,31 +68,26 @@ class Reliability:
 
 
 def examples(
-    evaluation: RetrievalEvaluation,
-    lm: TimeReversedLM,
-    first_stage_weight: float,
-    relevance_level: int = 1,
+    evaluation: RetrievalEvaluation, lm: TimeReversedLM, first_stage_weight: float
 ) -> dict[str, Query]:
-    """Gains and judgements of each query's scored candidates.
+    """Gains and judgements of each query's scored candidates; any grade above 0 is relevant.
 
     :param evaluation: of the system ``reverse``, with the same model.
     """
-    texts = evaluation.dataset.queries
-    found: dict[str, Query] = {}
-    for query, scores in evaluation.likelihoods["reverse"].items():
-        if not scores:
-            continue
+    dataset, runs = evaluation.dataset, evaluation.runs
+    scored = {query: found for query, found in evaluation.likelihoods["reverse"].items() if found}
+    at_rest = lm.score([(dataset.queries[query], "") for query in scored], prior=True)
+    examples: dict[str, Query] = {}
+    for (query, scores), rest in zip(scored.items(), at_rest, strict=True):
+        assert rest.prior_log_probs is not None
+        prior = float(rest.prior_log_probs.sum(dtype=np.float64))
         tokens = max(1, next(iter(scores.values())).tokens)
-        [at_rest] = lm.score([(texts[query], "")], prior=True)
-        assert at_rest.prior_log_probs is not None
-        prior = float(at_rest.prior_log_probs.sum(dtype=np.float64))
         alone = np.array([(score.sum - prior) / tokens for score in scores.values()])
-        first = [evaluation.runs["fusion"][query][document] for document in scores]
-        grades = evaluation.dataset.qrels[query]
-        relevant = np.array([grades.get(document, 0) >= relevance_level for document in scores])
+        first = [runs["fusion"][query][document] for document in scores]
+        relevant = np.array([dataset.qrels[query].get(document, 0) > 0 for document in scores])
         mixed = mixed_gains(alone.tolist(), first, first_stage_weight)
-        found[query] = Query(tokens, alone, mixed, relevant)
-    return found
+        examples[query] = Query(tokens, alone, mixed, relevant)
+    return examples
 
 
 def halves(queries: Mapping[str, Query]) -> tuple[list[Query], list[Query]]:

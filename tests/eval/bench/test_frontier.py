@@ -218,6 +218,9 @@ def test_the_command_reads_what_evaluation_and_bench_write(
     command = ["frontier", tmp_path / "r.json", "--bench", file, "-o", tmp_path / "f.png"]
     monkeypatch.setattr("sys.argv", [str(a) for a in command])
     module.main()
+    printed = capsys.readouterr().out
+    for point in module.frontier([tmp_path / "r.json"], file).points:
+        assert f"{point.label}: nDCG@10 {point.quality:.3f}, " in printed
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr("sys.argv", [str(a) for a in ["frontier", file, *command[2:]]])
     with pytest.raises(SystemExit) as stopped:

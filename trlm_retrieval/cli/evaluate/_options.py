@@ -36,6 +36,14 @@ CrossEncoderOption = Annotated[
         help="Cross-encoder for the system or method of that name: a name, folder or hub id."
     ),
 ]
+JudgementsOption = Annotated[
+    str,
+    typer.Option(
+        "--judgements",
+        help="Where a document has two grades for one query: `strict` stops, `highest` takes the "
+        "higher one.",
+    ),
+]
 CacheOption = Annotated[
     Path,
     typer.Option(

@@ -1,13 +1,11 @@
 """``trlm eval citation``, ``best-of-n`` and ``safety``: what is done with answers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trlm_retrieval.cli._checks import (
-    check_paths,
-)
+from trlm_retrieval.cli._checks import check_paths
 from trlm_retrieval.cli._terminal import DtypeOption, working
 from trlm_retrieval.cli.evaluate._options import (
     DEFAULT_CACHE,
@@ -23,6 +21,10 @@ from trlm_retrieval.cli.evaluate._options import (
 )
 from trlm_retrieval.cli.evaluate._results import finish, wrote
 from trlm_retrieval.models.source import DEFAULT_CROSS_ENCODER
+
+if TYPE_CHECKING:
+    from trlm_retrieval.lm import TimeReversedLM
+    from trlm_retrieval.models.cross_encoder import CrossEncoder
 
 
 def citation(
@@ -60,11 +62,8 @@ def citation(
     with working("Loading"):
         from trlm_retrieval.eval.citation.evaluation import evaluate_citation
         from trlm_retrieval.eval.citation.report import write_citation_report
-        from trlm_retrieval.lm import TimeReversedLM
-        from trlm_retrieval.models.cross_encoder import CrossEncoder
 
-        lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
-        peer = CrossEncoder.from_pretrained(peer_name) if peer_name else None
+        lm, peer = _load(model, dtype, peer_name)
     result = evaluate_citation(
         data,
         lm,
@@ -118,11 +117,8 @@ def best_of_n(
     with working("Loading"):
         from trlm_retrieval.eval.best_of_n.evaluation import evaluate_best_of_n
         from trlm_retrieval.eval.best_of_n.report import write_best_of_n_report
-        from trlm_retrieval.lm import TimeReversedLM
-        from trlm_retrieval.models.cross_encoder import CrossEncoder
 
-        lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
-        peer = CrossEncoder.from_pretrained(peer_name) if peer_name else None
+        lm, peer = _load(model, dtype, peer_name)
     result = evaluate_best_of_n(
         data,
         lm,
@@ -215,3 +211,14 @@ def safety(
         show_progress=True,
     )
     finish(result, json_file, measures_down=True)
+
+
+def _load(
+    model: str, dtype: str | None, peer: str | None
+) -> "tuple[TimeReversedLM, CrossEncoder | None]":
+    """The model, and the cross-encoder where one is named."""
+    from trlm_retrieval.lm import TimeReversedLM
+    from trlm_retrieval.models.cross_encoder import CrossEncoder
+
+    lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
+    return lm, CrossEncoder.from_pretrained(peer) if peer else None

@@ -11,6 +11,7 @@ from trlm_retrieval.cli._terminal import DtypeOption, err, out, working
 from trlm_retrieval.cli.evaluate._options import (
     DEFAULT_CACHE,
     CacheOption,
+    JudgementsOption,
     ModelOption,
     check_model_and_extra,
 )
@@ -28,13 +29,7 @@ def calibrate(
         ),
     ],
     model: ModelOption = "smollm2-135m",
-    judgements: Annotated[
-        str,
-        typer.Option(
-            help="Where a document has two grades for one query: `strict` stops, `highest` takes "
-            "the higher one."
-        ),
-    ] = "strict",
+    judgements: JudgementsOption = "strict",
     rerank: Annotated[int, typer.Option(min=1, help="Candidates of each query.")] = 20,
     queries: Annotated[
         int | None, typer.Option(min=2, help="Draw this many queries of each collection.")

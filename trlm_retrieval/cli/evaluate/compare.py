@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trlm_retrieval.cli._checks import (
-    check_paths,
-)
+from trlm_retrieval.cli._checks import check_paths
 from trlm_retrieval.cli._terminal import working
 from trlm_retrieval.cli.evaluate._options import (
     JsonFileOption,

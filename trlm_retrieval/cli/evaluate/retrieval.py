@@ -5,11 +5,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from trlm_retrieval.cli._checks import (
-    check_data,
-    check_embedder,
-    check_paths,
-)
+from trlm_retrieval.cli._checks import check_data, check_embedder, check_paths
 from trlm_retrieval.cli._terminal import DtypeOption, working
 from trlm_retrieval.cli.evaluate._options import (
     DEFAULT_CACHE,
@@ -17,6 +13,7 @@ from trlm_retrieval.cli.evaluate._options import (
     CrossEncoderOption,
     DataOption,
     JsonFileOption,
+    JudgementsOption,
     ModelOption,
     ReportOption,
     check_model_and_extra,
@@ -34,13 +31,7 @@ def retrieval(
     data: DataOption,
     model: ModelOption = "smollm2-135m",
     split: Annotated[str, typer.Option(help="Which judgements.")] = "test",
-    judgements: Annotated[
-        str,
-        typer.Option(
-            help="Where a document has two grades for one query: `strict` stops, `highest` takes "
-            "the higher one."
-        ),
-    ] = "strict",
+    judgements: JudgementsOption = "strict",
     relevance_level: Annotated[
         int,
         typer.Option(
