@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from string import Template
 
 from trlm_retrieval.files import write_text
+from trlm_retrieval.pages.rendering import render
 
 from .result import Result, Test
 
 _LEVEL = 0.05
+_FEW = 50  # units, as TREC takes for the least number of topics
 
 
 def write_report(
@@ -32,6 +33,7 @@ def write_report(
     """
     tested = [pair for pair in compared if " vs ".join(pair) in result.tests]
     parts = [
+        _few(result),
         _verdict(result, tested),
         _table(result, meanings),
         _bars(result),
@@ -41,17 +43,27 @@ def write_report(
         details,
         _cost(result),
     ]
-    page = Template((Path(__file__).with_name("report.html")).read_text(encoding="utf-8"))
     write_text(
         path,
-        page.substitute(
-            title=escape(title),
-            lead=escape(
-                f"{lead} Means over {result.unit}; intervals hold 95 % of 10,000 bootstrap "
-                "resamples."
-            ),
+        render(
+            "report.html",
+            title=title,
+            lead=f"{lead} Means over {result.unit}; intervals hold 95 % of 10,000 bootstrap "
+            "resamples.",
             body="\n".join(part for part in parts if part),
+            made=result.made,
         ),
+    )
+
+
+def _few(result: Result) -> str:
+    """A warning where so few units were measured that most differences are hidden by chance."""
+    if result.queries >= _FEW:
+        return ""
+    return (
+        f"<ul class='warned'><li>Only {result.queries} {escape(result.unit)} were measured: the "
+        "intervals are wide, and all but large differences may be chance. Measure at least "
+        f"{_FEW} before you decide by this page.</li></ul>"
     )
 
 
@@ -92,7 +104,7 @@ def _table(result: Result, meanings: Mapping[str, str]) -> str:
         for name in result.systems
         if name in meanings
     )
-    return f"<h2>Systems</h2>{_grid(['system', *measures], rows)}<dl>{terms}</dl>"
+    return f"<h2>Systems</h2>{_grid('systems', ['system', *measures], rows)}<dl>{terms}</dl>"
 
 
 def _tests(result: Result) -> str:
@@ -108,7 +120,7 @@ def _tests(result: Result) -> str:
     return (
         f"<h2>Differences in {measure}</h2><p class='lead'>Paired randomisation tests over "
         f"{result.unit}, two-sided, Holm-corrected.</p>"
-        f"{_grid(['comparison', 'difference', 'p', f'p < {_LEVEL}'], rows)}"
+        f"{_grid('differences', ['comparison', 'difference', 'p', f'p < {_LEVEL}'], rows)}"
     )
 
 
@@ -174,12 +186,15 @@ def _cost(result: Result) -> str:
             f"{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         )
     return (
-        f"<h2>Cost</h2>{_grid(head, rows)}<p class='lead'>Scores found in the cache cost nothing "
-        "and are not counted.</p>"
+        f"<h2>Cost</h2>{_grid('cost', head, rows)}<p class='lead'>Scores found in the cache cost "
+        "nothing and are not counted.</p>"
     )
 
 
-def _grid(head: Sequence[str], rows: Sequence[str]) -> str:
+def _grid(name: str, head: Sequence[str], rows: Sequence[str]) -> str:
     """A table that scrolls by itself where the page is narrow."""
-    cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    return f"<div class='scroll'><table><tr>{cells}</tr>{''.join(rows)}</table></div>"
+    cells = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in head)
+    return (
+        f"<div class='scroll' role='region' aria-label='{name}' tabindex='0'>"
+        f"<table><tr>{cells}</tr>{''.join(rows)}</table></div>"
+    )

@@ -5,13 +5,17 @@ A task computes, for each system, each measure of each of its units (queries, cl
 made from the result alone.
 """
 
+import shlex
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+from trlm_retrieval import __version__
 from trlm_retrieval.files import write_json
 
 from .measures import Estimate, PerQuery, estimate, holm, paired_test
@@ -32,12 +36,18 @@ class Test:
     p: float
 
 
+def _made() -> dict[str, str]:
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {"command": command, "date": date.today().isoformat(), "version": __version__}
+
+
 @dataclass
 class Result:
     """What an evaluation found; ``per_query`` is kept for reports and further tests.
 
     :ivar queries: how many units the means run over; ``unit`` says what these are.
     :ivar measure: the one that is tested.
+    :ivar made: the ``command`` that made it, its ``date`` and the ``version`` of this package.
     """
 
     data: str
@@ -51,6 +61,7 @@ class Result:
     per_query: dict[str, PerQuery]
     settings: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    made: dict[str, str] = field(default_factory=_made)
 
     def write_json(self, path: Path) -> None:
         """Write everything but the report."""

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -30,6 +31,72 @@ class WordEmbedder:
             for word in text.lower().split():
                 row[crc32(word.encode("utf-8", "surrogatepass")) % self.dimension] += 1
         return vectors
+
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; tests that need one are skipped where none is installed."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens pages, ``open_page(width, scheme)``, that reach nothing but this machine.
+
+    The test fails where one of them logs an error.
+    """
+    contexts, errors = [], []
+
+    def make(width: int = 1000, scheme: str = "light", **settings: Any) -> Any:
+        context = browser.new_context(
+            viewport={"width": width, "height": 600}, color_scheme=scheme, **settings
+        )
+        contexts.append(context)
+        context.route(
+            lambda url: not url.startswith(("http://127.0.0.1", "file:")),
+            lambda route: route.abort(),
+        )
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.set_default_timeout(20_000)
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert not errors
+
+
+@pytest.fixture(scope="session")
+def check_page() -> Callable[[Any], None]:
+    """Fails where a page is wider than its window, or axe finds a serious violation."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    def check(page: Any) -> None:
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"the page is {wide} pixels wider than its window"
+        found = Axe().run(page).response["violations"]
+        serious = [
+            (one["id"], node["target"], node["failureSummary"])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        ]
+        assert not serious, serious
+
+    return check
 
 
 @pytest.fixture(scope="session")

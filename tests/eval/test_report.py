@@ -1,9 +1,11 @@
 """What the report shows of single queries, and how it says what a test found."""
 
 import re
+from datetime import date
 
 import pytest
 
+from trlm_retrieval import __version__
 from trlm_retrieval.eval.best_of_n.report import write_best_of_n_report
 from trlm_retrieval.eval.citation.report import write_citation_report
 from trlm_retrieval.eval.dataset import load_dataset
@@ -48,6 +50,33 @@ def test_queries_are_shown_from_the_largest_gain_and_loss(evaluation, tmp_path):
     differences = [float(d) for d in re.findall(r"<title>([+-][.0-9]+) ", html)]
     assert differences == sorted(differences, reverse=True) and len(differences) == 3
     assert "of 3 queries, 1 gain, 2 lose, 0 stay" in html
+
+
+def test_it_names_its_command_its_date_and_its_version(evaluation, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/bin/trlm", "eval", "retrieval", "--data", "my <set>"])
+    result = evaluation.result
+    made = summarise("d", "m", result.per_query, "nDCG@10", [], {}, {}, []).made
+    assert made["command"] == "trlm eval retrieval --data 'my <set>'"
+    html = page(evaluation, tmp_path)
+    today, version = evaluation.result.made["date"], evaluation.result.made["version"]
+    assert f"Made on {today} by trlm-retrieval {version} with <code>" in html
+    assert version == __version__ and date.fromisoformat(today) <= date.today()
+
+
+def test_it_warns_of_few_queries(evaluation, tmp_path):
+    assert "Only 3 queries were measured" in page(evaluation, tmp_path)
+    evaluation.result.queries = 50
+    assert "were measured" not in page(evaluation, tmp_path)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (768, "dark"), (1280, "light")])
+def test_everybody_can_read_it(evaluation, tmp_path, open_page, check_page, width, scheme):
+    page(evaluation, tmp_path)
+    shown = open_page(width, scheme)
+    shown.goto((tmp_path / "r.html").as_uri())
+    for details in shown.locator("summary").all():
+        details.click()
+    check_page(shown)
 
 
 def test_each_passage_has_its_grade_and_its_rank_in_the_other_ranking(evaluation, tmp_path):

@@ -55,6 +55,20 @@ def test_unsupported_sentences_are_told(answer):
     assert 'href="#q1"' not in page
 
 
+def test_each_sentence_is_told_with_its_support_and_flags(answer):
+    sentences = answer.meta["trlm"]["sentences"]
+    cite(answer, (2, "The with statement calls exit."), None)
+    sentences[0].update(score=4.0, conflicts=["2 is not in the source"])
+    sentences[1].update(score=1.0)
+    page = citation_page(answer)
+    signs = re.findall(r'<li[^>]*><span class="sign" role="img" aria-label="([^"]*)">(.)', page)
+    assert signs == [("check this", "!"), ("no source is near", "?")]
+    assert re.findall(r'class="near" style="--p:(\d+)%"', page) == ["100", "25"]
+    notes = re.findall(r'<span class="note">(.*?)</span>', page)
+    assert "source 2; check this: 2 is not in the source" in notes[0]
+    assert "no source is near this" in notes[1]
+
+
 def test_overlapping_quotes(answer):
     quotes = (2, "Keys keep order. The with"), (2, "order. The with statement")
     page = citation_page(cite(answer, *quotes))
@@ -73,7 +87,7 @@ def test_text_from_outside_is_escaped_and_nothing_is_loaded(answer):
     page = citation_page(cite(answer, (1, "One <b>bold</b> thing."), None), {"model": "<m>"})
     assert "<script" not in page and "<b>" not in page and "<i>" not in page and "<q>" not in page
     assert "&lt;script&gt;" in page and "&lt;m&gt;" in page
-    assert not re.search(r"(?:src|href)=\"(?!#)", page)
+    assert not re.search(r'(?:src|href)="(?!#|data:,")', page)
 
 
 def test_an_answer_that_was_not_attributed():

@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
+from haystack import Document
 
 from trlm_retrieval import Reranker
 from trlm_retrieval.errors import PassageIndexError
+from trlm_retrieval.index_data import demo_documents, demo_queries
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.models.calibration import Calibration
 from trlm_retrieval.passage_index import index as index_module
 from trlm_retrieval.serving.app import create_app
+from trlm_retrieval.serving.examples import example_questions
 from trlm_retrieval.serving.settings import ServingSettings
 
 QUERY = "how does the with statement call exit"
@@ -41,6 +44,64 @@ def test_retrieval_gives_what_the_pipeline_gives(client):
     assert sum(found["gain"] for found in first["token_gains"]) == pytest.approx(
         first["gain"], abs=1e-3
     )
+
+
+def test_each_passage_tells_where_the_retrievers_had_it(client):
+    sent = {"query": QUERY, "explain": True}
+    passages = client.post("/retrieval/run", json=sent).json()["result"]["passages"]
+    retrieval = client.app.state.engine.retrieval
+    for name in ("bm25", "dense"):
+        found = retrieval.get_component(name).run(query=QUERY)["documents"]
+        ranks = {document.id: rank for rank, document in enumerate(found, start=1)}
+        assert {p["id"]: p[f"{name}_rank"] for p in passages} == {
+            passage["id"]: ranks.get(passage["id"]) for passage in passages
+        }
+    assert any(passage["bm25_rank"] is None for passage in passages)  # shares no word
+    assert all(passage["relevance"] is None for passage in passages)  # no calibration
+
+
+def test_the_snippet_marks_the_words_of_the_question(client):
+    [first, *_] = client.post("/retrieval/run", json={"query": "what exit calls"}).json()["result"][
+        "passages"
+    ]
+    assert first["id"] == "with"
+    assert "".join(piece for piece, _ in first["snippet"]) == first["content"]
+    assert [piece for piece, is_word in first["snippet"] if is_word] == ["calls", "exit"]
+
+
+def test_the_first_stage_alone_asks_no_language_model(client, monkeypatch):
+    both = client.post("/retrieval/run", json={"query": QUERY}).json()["result"]["passages"]
+    ranker = client.app.state.engine.retrieval.get_component("ranker")
+    monkeypatch.setattr(ranker, "run", lambda **inputs: pytest.fail("the model was asked"))
+    answer = client.post("/first_stage/run", json={"query": QUERY, "top_k": 2})
+    result = answer.json()["result"]
+    expected = sorted(both, key=lambda passage: passage["first_stage_rank"])
+    assert result["candidates"] == 3
+    assert [found["id"] for found in result["passages"]] == [p["id"] for p in expected[:2]]
+    for rank, (found, passage) in enumerate(zip(result["passages"], expected, strict=False), 1):
+        assert found["rank"] == passage["first_stage_rank"] == rank
+        assert found["score"] == passage["first_stage_score"]
+        for same in ("title", "content", "snippet", "bm25_rank", "dense_rank"):
+            assert found[same] == passage[same]
+
+
+def test_it_tells_what_it_serves_and_what_to_try(client, served_index):
+    about = client.get("/about").json()
+    assert about["passages"] == 3 and about["index"] == served_index.name
+    assert about["examples"] == ["with", "yield", "<i>d</i>"]
+
+
+def test_examples_are_predicted_queries_else_titles():
+    def indexed(*metas):
+        return [Document(id=str(n), content="x", meta=meta) for n, meta in enumerate(metas)]
+
+    predicted = {"title": "t", "predicted_queries": ["what is t?", "why t?"]}
+    assert example_questions(indexed(predicted, {"title": "a › b"}, {})) == ["what is t?", "b"]
+    many = [{"title": str(number // 2)} for number in range(40)]
+    assert example_questions(indexed(*many)) == ["0", "5", "10", "15"]
+    found = example_questions(demo_documents())
+    assert len(found) == 4 and set(found) <= set(demo_queries().values())
+    assert example_questions([]) == []
 
 
 def test_what_no_json_can_carry_is_replaced(client):
@@ -117,6 +178,14 @@ def test_a_cited_answer(client, say):
         assert passage["content"][citation["start"] : citation["end"]] == citation["quote"]
 
 
+def test_a_cited_answer_as_a_page(client, say):
+    say("It calls both. <b>So</b> it is.")
+    answer = client.post("/cited_rag/page", json={"query": QUERY, "top_k": 2})
+    assert answer.headers["content-type"].startswith("text/html")
+    assert 'data-s="2"' in answer.text and "Sentence by sentence" in answer.text
+    assert "<b>So" not in answer.text and "&lt;b&gt;So" in answer.text
+
+
 def test_the_heat_map_escapes_what_it_shows(client):
     page = client.post("/explain", json={"query": "<script>alert(1)</script> with"})
     assert page.headers["content-type"].startswith("text/html")
@@ -178,7 +247,9 @@ def test_filters_hold_for_both_retrievers(client, say):
     assert client.post("/explain", json=none).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/retrieval/run", "/cited_rag/run", "/explain"])
+@pytest.mark.parametrize(
+    "path", ["/first_stage/run", "/retrieval/run", "/cited_rag/run", "/explain"]
+)
 @pytest.mark.parametrize(
     ("filters", "reason"),
     [
@@ -290,8 +361,11 @@ def test_hostile_texts_are_data(client):
 def test_only_what_is_meant_is_served(client):
     description = client.get("/openapi.json").json()
     assert set(description["paths"]) == {
+        "/about",
+        "/first_stage/run",
         "/retrieval/run",
         "/cited_rag/run",
+        "/cited_rag/page",
         "/rerank/run",
         "/v1/rerank",
         "/v2/rerank",

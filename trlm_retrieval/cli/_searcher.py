@@ -14,7 +14,8 @@ from haystack.tracing.tracer import NullSpan
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.cli._ranking import Filters, Ranking
-from trlm_retrieval.pipelines.settings import search_inputs, search_settings
+from trlm_retrieval.pipelines.search import search
+from trlm_retrieval.pipelines.settings import search_settings
 
 _STAGES = {"bm25": "BM25", "dense": "FAISS", "fusion": "fusion", "ranker": "rerank"}
 
@@ -53,11 +54,9 @@ class Searcher:
 
     def ask(self, query: str, explain: bool = False, filters: Filters | None = None) -> Ranking:
         """Rank all candidates for a question, or those that match filters in Haystack's syntax."""
-        inputs = search_inputs(query, self.candidates, explain, filters)
         with _stopwatch() as seconds:
-            found = self._pipeline.run(inputs)
+            documents = search(self._pipeline, query, self.candidates, explain, filters)
         stages = {label: seconds[name] for name, label in _STAGES.items() if name in seconds}
-        documents = found["ranker"]["documents"]
         return Ranking(query, documents, stages, len(documents))
 
 

@@ -167,7 +167,7 @@ def as_data(answer: "GeneratedAnswer") -> dict[str, Any]:
 
 def show(answer: "GeneratedAnswer") -> None:
     """Print a cited answer for a person."""
-    from trlm_retrieval.pages.citations import entailed, note
+    from trlm_retrieval.pages.citations import note, sign
     from trlm_retrieval.pages.display import display_title, printable
 
     out.print(Text(printable(_marked(answer).strip())))
@@ -181,11 +181,8 @@ def show(answer: "GeneratedAnswer") -> None:
     table.add_column()
     for sentence in sentences:
         claim = " ".join(printable(sentence["text"]).split())
-        mark, style = ("≈", "green") if sentence["supported"] else ("?", "yellow")
-        if entailed(sentence):
-            mark = "✓"
-        if sentence["conflicts"]:
-            mark, style = "!", "red"
+        mark = sign(sentence)
+        style = {"!": "red", "?": "yellow"}.get(mark, "green")
         table.add_row(Text(mark, style), Text(claim, "bold" if sentence["supported"] else style))
         for citation in sentence["citations"]:
             quote = " ".join(printable(citation["quote"]).split())

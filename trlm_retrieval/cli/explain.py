@@ -54,7 +54,7 @@ def explain(
         from trlm_retrieval.cli._searcher import Searcher
         from trlm_retrieval.cli.search import as_data
         from trlm_retrieval.files import write_text
-        from trlm_retrieval.pages.explanation import heat_map
+        from trlm_retrieval.pages.explanation import explanation_page
 
         searcher = Searcher(index, model, max(candidates, top_k))
     with working(f"Ranking {count(searcher.candidates, 'passage')}"):
@@ -67,7 +67,7 @@ def explain(
         "index": str(index),
         "reranked": count(len(ranking.documents), "candidate"),
     }
-    write_text(output, heat_map(ranking.query, ranking.documents[:top_k], facts))
+    write_text(output, explanation_page(ranking.query, ranking.documents[:top_k], facts))
     if as_json:
         print_json({**as_data(ranking, top_k), "output": str(output)})
     else:

@@ -33,15 +33,15 @@ def standardised(scores: Sequence[float]) -> np.ndarray:
     return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
 
 
-def combine(
+def mixture(
     first_stage: Sequence[float],
     log_likelihoods: Sequence[float],
     first_stage_weight: float = DEFAULT_FIRST_STAGE_WEIGHT,
-) -> np.ndarray:
-    """Final scores of one query's candidates, shape (candidates,); higher is better.
+) -> tuple[np.ndarray, np.ndarray]:
+    """The two parts of the final scores of one query's candidates, shape (candidates,) each.
 
-    The weighted sum ``w * z(first stage) + (1 - w) * z(log-likelihood)`` of z-scores over this
-    query's candidates. A weight of 0 gives the log-likelihoods themselves.
+    ``w * z(first stage)`` and ``(1 - w) * z(log-likelihood)``, with z-scores over this query's
+    candidates. A weight of 0 gives zeros and the log-likelihoods themselves.
 
     :raises ValueError: if the weight is outside 0..1, lengths differ or scores are not finite.
     """
@@ -51,9 +51,26 @@ def combine(
             f"{len(first_stage)} first-stage scores do not fit {len(log_likelihoods)} likelihoods"
         )
     if first_stage_weight == 0:
-        return np.asarray(log_likelihoods, dtype=np.float64)
-    weighted = first_stage_weight * standardised(first_stage)
-    return weighted + (1 - first_stage_weight) * standardised(log_likelihoods)
+        return np.zeros(len(first_stage)), np.asarray(log_likelihoods, dtype=np.float64)
+    return (
+        first_stage_weight * standardised(first_stage),
+        (1 - first_stage_weight) * standardised(log_likelihoods),
+    )
+
+
+def combine(
+    first_stage: Sequence[float],
+    log_likelihoods: Sequence[float],
+    first_stage_weight: float = DEFAULT_FIRST_STAGE_WEIGHT,
+) -> np.ndarray:
+    """Final scores of one query's candidates, shape (candidates,); higher is better.
+
+    The sum of the parts that :func:`mixture` gives.
+
+    :raises ValueError: if the weight is outside 0..1, lengths differ or scores are not finite.
+    """
+    first, second = mixture(first_stage, log_likelihoods, first_stage_weight)
+    return first + second
 
 
 def mixed_gains(

@@ -11,7 +11,7 @@ from haystack import Document, component
 from haystack.utils import ComponentDevice
 
 from trlm_retrieval.components.base import ModelComponent, in_thread
-from trlm_retrieval.components.fusion import choose_weight, combine, mixed_gains
+from trlm_retrieval.components.fusion import choose_weight, mixed_gains, mixture
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm import Likelihood, PairScorer, Template, TimeReversedLM
 from trlm_retrieval.lm.state_folder import open_states
@@ -23,6 +23,12 @@ logger = logging.getLogger(__name__)
 
 META_KEY = "trlm"
 DEFAULT_MAX_PASSAGE_TOKENS = 512
+_UNEXPLAINED: dict[str, Any] = {
+    "gain": None,
+    "token_gains": [],
+    "mixture": None,
+    "relevance": None,
+}
 
 
 @component
@@ -35,7 +41,9 @@ class TRLMRanker(ModelComponent[PairScorer]):
     `log_likelihood` (nats), `mean_log_likelihood` (nats per query token), `tokens_scored`,
     `cut_tokens` (passage tokens that did not fit), `undertrained` (the share of the query's or
     passage's tokens that are under-trained), `first_stage_score`, `first_stage_rank`, and
-    with `explain=True` the `gain` over the prior, log P(q|d) - log P(q), and `token_gains`.
+    with `explain=True` the `gain` over the prior, log P(q|d) - log P(q), `token_gains`, the
+    `mixture`, whose two parts `first_stage` and `likelihood` add up to what the order follows, and
+    `relevance`, P(relevant), where the model is calibrated.
 
     Usage:
 
@@ -192,17 +200,21 @@ class TRLMRanker(ModelComponent[PairScorer]):
         )
         likelihoods = lm.score_encoded(encoded, self.direction, prior=explain or self.scale_score)
         scored = [candidates[i] for i in readable]
-        scores = self._scores(scored, likelihoods, weight)
-        shown = self._probabilities(scored, likelihoods, weight) if self.scale_score else scores
-        ranked = [
-            _scored(
-                scored[at],
-                shown[at],
-                self._measured(scored[at], readable[at], likelihoods[at], explain)
-                | {"undertrained": encoded[at].undertrained},
-            )
-            for at in sorted(range(len(scored)), key=lambda at: -scores[at])
-        ]
+        parts = self._parts(scored, likelihoods, weight)
+        scores = [sum(both) for both in parts]
+        chances = None
+        if self.scale_score or (explain and weight < 1 and self._is_calibrated):
+            chances = self._probabilities(scored, likelihoods, weight)
+        shown = chances if self.scale_score and chances is not None else scores
+        ranked = []
+        for at in sorted(range(len(scored)), key=lambda at: -scores[at]):
+            measured = self._measured(scored[at], readable[at], likelihoods[at], explain)
+            measured["undertrained"] = encoded[at].undertrained
+            if explain:
+                first_stage, likelihood = parts[at]
+                measured["mixture"] = {"first_stage": first_stage, "likelihood": likelihood}
+                measured["relevance"] = None if chances is None else chances[at]
+            ranked.append(_scored(scored[at], shown[at], measured))
         ranked += self._last(candidates, set(readable), ranked, explain)
         found = [
             document
@@ -228,14 +240,22 @@ class TRLMRanker(ModelComponent[PairScorer]):
             )
         return 0.0 if without else weight
 
-    def _scores(
+    @property
+    def _is_calibrated(self) -> bool:
+        calibration = self._loaded.calibration
+        template = self._loaded.template(self.direction)
+        return calibration is not None and calibration.template == str(template)
+
+    def _parts(
         self, candidates: Sequence[Document], likelihoods: Sequence[Likelihood], weight: float
-    ) -> list[float]:
+    ) -> list[tuple[float, float]]:
+        """What the first stage and the likelihood add to each candidate's score."""
         # Across targets of different length (the forward baseline) only the mean compares.
         scores_query = self._loaded.template(self.direction).scores_query
         values = [found.sum if scores_query else found.mean for found in likelihoods]
         first_stage = [document.score or 0.0 if weight else 0.0 for document in candidates]
-        return combine(first_stage, values, weight).tolist()
+        first, second = mixture(first_stage, values, weight)
+        return list(zip(first.tolist(), second.tolist(), strict=True))
 
     def _probabilities(
         self, candidates: Sequence[Document], likelihoods: Sequence[Likelihood], weight: float
@@ -274,7 +294,7 @@ class TRLMRanker(ModelComponent[PairScorer]):
             "tokens_scored": 0,
             "cut_tokens": 0,
             "undertrained": 0.0,
-            **({"gain": None, "token_gains": []} if explain else {}),
+            **(_UNEXPLAINED if explain else {}),
         }
         return [
             _scored(candidates[i], score, nothing | _first_stage(candidates[i], i)) for i in left

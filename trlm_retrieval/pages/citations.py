@@ -6,18 +6,23 @@ and follows the reader's light or dark setting.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
 from haystack import GeneratedAnswer
-from jinja2 import Environment, StrictUndefined
 
 from trlm_retrieval.citation.markers import Marker, find_markers
 from trlm_retrieval.pages.display import display_title, printable
+from trlm_retrieval.pages.rendering import render
 
 _WHOLE = 4000  # characters: longer sources are shown around their quotes
 _AROUND = 300
+_MEANINGS = {
+    "!": "check this",
+    "?": "no source is near",
+    "✓": "follows from its source",
+    "≈": "has a near source",
+}
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,21 @@ class Citing:
     :ivar number: of the sentence, from 1; 0 for what stands between.
     :ivar cited: numbers of the sources it cites.
     :ivar note: what to know about it, for people.
+    :ivar sign: how it stands, see :func:`sign`.
+    :ivar share: its nearness as a share of the nearest sentence's, 0 to 1.
     """
 
     pieces: tuple[tuple[str, bool], ...]
     number: int = 0
-    supported: bool = True
     cited: tuple[int, ...] = ()
     note: str = ""
-    conflicts: bool = False
-    entailed: bool = False
+    sign: str = ""
+    share: float = 0.0
+
+    @property
+    def meaning(self) -> str:
+        """The sign in words."""
+        return _MEANINGS[self.sign]
 
 
 @dataclass(frozen=True)
@@ -74,11 +85,8 @@ def citation_page(answer: GeneratedAnswer, facts: dict[str, str] | None = None) 
                 (citation["start"], citation["end"], position)
             )
     by_number = {document.meta["source_index"]: document for document in answer.documents}
-    template = files("trlm_retrieval.pages").joinpath("citations.html").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(template).render(
+    return render(
+        "citations.html",
         query=printable(answer.query),
         sentences=_answer(answer.data or "", sentences, by_number),
         sources=[
@@ -104,6 +112,7 @@ def _answer(
     markers = find_markers(text, sources)
     wrong: set[int] = set()
     found, done = [], 0
+    nearest = max((sentence["score"] or 0.0 for sentence in sentences), default=0.0)
     for number, sentence in enumerate(sentences, start=1):
         found.append(Citing(_marked(text, done, sentence["start"], markers, wrong)))
         wrong = {m["number"] for m in sentence["markers"] if not m["supported"]}
@@ -111,11 +120,10 @@ def _answer(
             Citing(
                 _marked(text, sentence["start"], sentence["end"], markers, wrong),
                 number,
-                sentence["supported"],
                 tuple(citation["number"] for citation in sentence["citations"]),
                 note(sentence),
-                bool(sentence["conflicts"]),
-                entailed(sentence),
+                sign(sentence),
+                max(0.0, sentence["score"] or 0.0) / nearest if nearest > 0 else 0.0,
             )
         )
         done = sentence["end"]
@@ -158,10 +166,18 @@ def note(sentence: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def entailed(sentence: dict[str, Any]) -> bool:
-    """Whether an NLI model says that a sentence follows from one of its quotes."""
+def sign(sentence: dict[str, Any]) -> str:
+    """How an attributed sentence stands.
+
+    ``!`` where something in it differs from its quote, ``✓`` where an NLI model says that it
+    follows from one of its quotes, ``≈`` where a source is near, ``?`` where none is.
+    """
     labels = [citation["nli"]["label"] for citation in sentence["citations"] if "nli" in citation]
-    return "entailment" in labels
+    if sentence["conflicts"]:
+        return "!"
+    if "entailment" in labels:
+        return "✓"
+    return "≈" if sentence["supported"] else "?"
 
 
 def _nli_parts(number: int, label: str, probability: float, cut_characters: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The explanation of a ranking as one HTML page: which query tokens each passage makes likely.
+"""The explanation of a ranking as one HTML page: what puts each passage where it is.
 
 The page needs no script, no network and no other file, escapes all text that came from outside,
 and follows the reader's light or dark setting.
@@ -6,16 +6,17 @@ and follows the reader's light or dark setting.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from haystack import Document
-from jinja2 import Environment, StrictUndefined
 
-from trlm_retrieval.pages.display import display_title, marked, printable, query_pattern
+from trlm_retrieval.pages.display import display_title, marked, printable, query_pattern, snippet
+from trlm_retrieval.pages.rendering import render
 
 _TITLE = 36  # characters of a title in the table
+_WHOLE = 700  # characters: of a longer passage the part that matters most is shown first
+_RANKS = {"bm25_rank": "BM25", "dense_rank": "dense", "first_stage_rank": "first stage"}
 _CLIP = 95.0  # percentile of |gain| that gets the full colour, so that one outlier pales nothing
 
 
@@ -42,7 +43,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One ranked passage, ready to be shown."""
+    """One ranked passage, ready to be shown.
+
+    :ivar first_part: what the first stage adds to the score.
+    :ivar likelihood_part: what the likelihood adds.
+    :ivar first_width: how wide the first is drawn, 0 to 100, from the lowest of all passages.
+    :ivar likelihood_width: the same of the second.
+    :ivar places: where each retriever had it, in words.
+    :ivar beginning: the part of a long passage that is shown before it is unfolded.
+    """
 
     rank: int
     first_stage_rank: int
@@ -52,9 +61,21 @@ class Row:
     log_likelihood: float
     mean_log_likelihood: float
     gain: float
+    relevance: float | None
     cut_tokens: int
     cells: list[Cell]
+    first_part: float
+    likelihood_part: float
+    first_width: float
+    likelihood_width: float
+    places: list[str]
     passage: list[tuple[str, bool]]
+    beginning: list[tuple[str, bool]]
+
+    @property
+    def characters(self) -> int:
+        """How long the passage is."""
+        return sum(len(text) for text, _ in self.passage)
 
     @property
     def short_title(self) -> str:
@@ -70,7 +91,9 @@ class Row:
         return self.first_stage_rank - self.rank
 
 
-def heat_map(query: str, documents: Sequence[Document], facts: dict[str, str] | None = None) -> str:
+def explanation_page(
+    query: str, documents: Sequence[Document], facts: dict[str, str] | None = None
+) -> str:
     """The HTML page for one query.
 
     :param query: what was asked.
@@ -90,21 +113,41 @@ def heat_map(query: str, documents: Sequence[Document], facts: dict[str, str] | 
     gains = [g["gain"] for document in documents for g in document.meta["trlm"]["token_gains"]]
     scale = max(float(np.percentile(np.abs(gains), _CLIP)), 1e-6) if gains else 1.0
     pattern = query_pattern(query)
-    rows = [_row(rank, doc, scale, pattern) for rank, doc in enumerate(documents, start=1)]
-    template = (
-        files("trlm_retrieval.pages").joinpath("explanation.html").read_text(encoding="utf-8")
-    )
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["nats"] = _nats
-    return environment.from_string(template).render(
-        query=printable(query), rows=rows, scale=scale, facts=facts or {}
+    rows = [
+        _row(rank, document, scale, pattern, widths)
+        for rank, (document, widths) in enumerate(
+            zip(documents, _widths(documents), strict=True), start=1
+        )
+    ]
+    return render(
+        "explanation.html",
+        query=printable(query),
+        rows=rows,
+        scale=scale,
+        facts=facts or {},
+        is_mixed=any(row.first_part for row in rows),
+        has_relevance=any(row.relevance is not None for row in rows),
     )
 
 
-def _row(rank: int, document: Document, scale: float, pattern: Any) -> Row:
+def _widths(documents: Sequence[Document]) -> list[tuple[float, float]]:
+    """How wide both parts of each score are drawn, in hundredths of the widest bar."""
+    parts = np.array(
+        [
+            [document.meta["trlm"]["mixture"][name] for name in ("first_stage", "likelihood")]
+            for document in documents
+        ]
+    )
+    above = parts - parts.min(axis=0)
+    widest = max(float(above.sum(axis=1).max()), 1e-9)
+    return [(100 * first / widest, 100 * second / widest) for first, second in above.tolist()]
+
+
+def _row(
+    rank: int, document: Document, scale: float, pattern: Any, widths: tuple[float, float]
+) -> Row:
     measured = document.meta["trlm"]
+    text = printable(document.content or "")
     return Row(
         rank=rank,
         first_stage_rank=measured["first_stage_rank"],
@@ -114,6 +157,7 @@ def _row(rank: int, document: Document, scale: float, pattern: Any) -> Row:
         log_likelihood=measured["log_likelihood"],
         mean_log_likelihood=measured["mean_log_likelihood"],
         gain=measured["gain"],
+        relevance=measured["relevance"],
         cut_tokens=measured["cut_tokens"],
         cells=[
             Cell(
@@ -124,9 +168,15 @@ def _row(rank: int, document: Document, scale: float, pattern: Any) -> Row:
             )
             for found in measured["token_gains"]
         ],
-        passage=marked(printable(document.content or ""), pattern),
+        first_part=measured["mixture"]["first_stage"],
+        likelihood_part=measured["mixture"]["likelihood"],
+        first_width=widths[0],
+        likelihood_width=widths[1],
+        places=[
+            f"{label} {measured[name] or '–'}" for name, label in _RANKS.items() if name in measured
+        ],
+        passage=marked(text, pattern),
+        beginning=marked(snippet(text, pattern, _WHOLE // 2), pattern)
+        if len(text) > _WHOLE
+        else [],
     )
-
-
-def _nats(value: float, digits: int = 2, sign: str = "+") -> str:
-    return f"{value:{sign}.{digits}f}".replace("-", "\N{MINUS SIGN}")

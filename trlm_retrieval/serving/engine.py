@@ -13,14 +13,20 @@ from trlm_retrieval.components import TRLMRanker
 from trlm_retrieval.components.ranker import META_KEY
 from trlm_retrieval.errors import TRLMError, causes
 from trlm_retrieval.lm import TimeReversedLM
-from trlm_retrieval.pages.display import display_title
-from trlm_retrieval.pages.explanation import heat_map
+from trlm_retrieval.pages.citations import citation_page
+from trlm_retrieval.pages.display import display_title, marked, printable, query_pattern, snippet
+from trlm_retrieval.pages.explanation import explanation_page
 from trlm_retrieval.passage_index import shared_index
 from trlm_retrieval.passage_index.filters import Filters
+from trlm_retrieval.pipelines.search import first_stage, search
 from trlm_retrieval.pipelines.settings import search_inputs, search_settings
+from trlm_retrieval.serving.examples import example_questions
 from trlm_retrieval.serving.gate import Busy, Gate, TooSlow
 from trlm_retrieval.serving.schemas import (
+    About,
     CitedAnswer,
+    FirstStageResult,
+    FoundPassage,
     Passage,
     RerankDocument,
     RerankHit,
@@ -49,7 +55,7 @@ class Engine:
     def __init__(
         self, settings: ServingSettings, on_change: Callable[[int], Any] = lambda change: None
     ) -> None:
-        shared_index(str(settings.index))  # an error comes before a model is loaded
+        index = shared_index(str(settings.index))  # an error comes before a model is loaded
         self.settings = settings
         plans = {
             name: search_settings(name, settings.index, settings.model, settings.candidates)
@@ -58,7 +64,15 @@ class Engine:
         ranker = plans["retrieval"]["components"]["ranker"]["init_parameters"]
         self.model: str = ranker["model"]
         lm = TimeReversedLM.from_pretrained(self.model, states_megabytes=settings.states_megabytes)
+        self.first_stage = first_stage(plans["retrieval"])
         self.retrieval, self.cited_rag = (Pipeline.from_dict(plan) for plan in plans.values())
+        self.about = About(
+            index=settings.index.resolve().name,
+            passages=len(index),
+            model=self.model,
+            candidates=settings.candidates,
+            examples=example_questions(index.documents()),
+        )
         self.rerank_ranker = TRLMRanker(
             self.model, first_stage_weight=0.0, scale_score=lm.calibration is not None
         )
@@ -68,9 +82,23 @@ class Engine:
             if component.model == self.model:
                 component.model = lm
                 component.warm_up()
+        self.first_stage.warm_up()
         self.retrieval.warm_up()  # cited_rag's generator is loaded by the first who asks it
         self.gate = Gate(
             settings.workers, queue=settings.queue, timeout=settings.timeout, on_change=on_change
+        )
+
+    async def find(self, query: str, top_k: int, filters: Filters | None) -> FirstStageResult:
+        """What the first stage finds for a question, in its order; no language model is asked."""
+        documents = await self._run(
+            lambda: search(self.first_stage, query, self.settings.candidates, filters=filters)
+        )
+        return FirstStageResult(
+            candidates=len(documents),
+            passages=[
+                _found(FoundPassage, query, rank, document)
+                for rank, document in enumerate(documents[:top_k], start=1)
+            ],
         )
 
     async def retrieve(
@@ -81,27 +109,32 @@ class Engine:
         return RetrievalResult(
             model=self.model,
             candidates=len(documents),
-            passages=_passages(documents[:top_k]),
+            passages=_passages(query, documents[:top_k]),
         )
 
     async def explain(self, query: str, top_k: int, filters: Filters | None) -> str:
-        """The heat map of a question, a whole HTML page."""
+        """Why the passages of a question rank as they do, a whole HTML page."""
         documents = await self._run(lambda: self._search(query, True, filters))
         if not documents:
             raise HTTPException(404, "no passage found")
-        facts = {"model": self.model, "index": str(self.settings.index)}
-        return heat_map(query, documents[:top_k], facts)
+        facts = {"model": self.model, "index": self.about.index}
+        return explanation_page(query, documents[:top_k], facts)
 
     async def answer(self, query: str, top_k: int, filters: Filters | None) -> CitedAnswer:
         """An answer written from the best passages, each sentence with its citations."""
-        [answer] = await self._run(lambda: self._answers(query, top_k, filters))
+        [answer] = await self._run(lambda: self._answers(query, top_k, filters, True))
         measured = answer.meta[META_KEY]
         return CitedAnswer(
             answer=answer.data,
             sentences=[Sentence.model_validate(sentence) for sentence in measured["sentences"]],
             unsupported=measured["unsupported"],
-            passages=_passages(answer.documents),
+            passages=_passages(query, answer.documents),
         )
+
+    async def answer_page(self, query: str, top_k: int, filters: Filters | None) -> str:
+        """The same as a whole HTML page."""
+        [answer] = await self._run(lambda: self._answers(query, top_k, filters, False))
+        return citation_page(answer, {"model": self.model, "index": self.about.index})
 
     async def rerank(
         self, query: str, documents: Sequence[str | RerankDocument | None], top_n: int | None
@@ -150,10 +183,7 @@ class Engine:
         self.gate.close()
 
     def _search(self, query: str, explain: bool, filters: Filters | None) -> list[Document]:
-        inputs = search_inputs(query, self.settings.candidates, explain, filters)
-        found = self.retrieval.run(inputs)
-        documents: list[Document] = found["ranker"]["documents"]
-        return documents
+        return search(self.retrieval, query, self.settings.candidates, explain, filters)
 
     def _hits(self, query: str, texts: Sequence[str]) -> tuple[list[RerankHit], int]:
         """The texts, best first and blank ones last, and the query tokens scored for all."""
@@ -193,9 +223,12 @@ class Engine:
                 413, f"the request holds {texts} texts, the server takes {most}; send less"
             )
 
-    def _answers(self, query: str, top_k: int, filters: Filters | None) -> list[GeneratedAnswer]:
+    def _answers(
+        self, query: str, top_k: int, filters: Filters | None, markers: bool
+    ) -> list[GeneratedAnswer]:
         inputs = search_inputs(query, top_k, False, filters)
         inputs |= {"answer": {"query": query}, "prompt": {"question": query}}
+        inputs |= {"citations": {"write_markers": markers}}
         found = self.cited_rag.run(inputs)
         answers: list[GeneratedAnswer] = found["citations"]["answers"]
         return answers
@@ -228,19 +261,27 @@ def _as_http(error: Exception) -> HTTPException:
     return HTTPException(500, "internal error; the server's log tells more")
 
 
-def _passages(documents: Sequence[Document]) -> list[Passage]:
-    return [_passage(rank, document) for rank, document in enumerate(documents, start=1)]
+F = TypeVar("F", bound=FoundPassage)
 
 
-def _passage(rank: int, document: Document) -> Passage:
+def _passages(query: str, documents: Sequence[Document]) -> list[Passage]:
+    return [
+        _found(Passage, query, rank, document) for rank, document in enumerate(documents, start=1)
+    ]
+
+
+def _found(kind: type[F], query: str, rank: int, document: Document) -> F:
     meta = dict(document.meta)
     measured = meta.pop(META_KEY)
-    return Passage(
+    pattern = query_pattern(query)
+    content = document.content or ""
+    return kind(
         rank=rank,
         id=document.id,
         title=display_title(document),
-        content=document.content or "",
+        content=content,
+        snippet=marked(snippet(printable(content), pattern), pattern),
         meta=meta,
         score=document.score or 0.0,
-        **{name: measured[name] for name in Passage.model_fields if name in measured},
+        **{name: measured[name] for name in kind.model_fields if name in measured},
     )

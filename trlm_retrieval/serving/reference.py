@@ -3,10 +3,9 @@
 FastAPI's own page loads its scripts from a public CDN; this one loads nothing.
 """
 
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from trlm_retrieval.pages.rendering import render
 
 
 def reference_page(description: dict[str, Any]) -> str:
@@ -14,13 +13,10 @@ def reference_page(description: dict[str, Any]) -> str:
 
     :param description: what ``/openapi.json`` answers.
     """
-    template = files("trlm_retrieval.serving").joinpath("reference.html")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["type"] = _type
-    environment.filters["content"] = _content
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    return render(
+        "reference.html",
+        kind=_type,
+        content=_content,
         info=description["info"],
         operations=[
             (path, method.upper(), operation)
@@ -47,6 +43,8 @@ def _type(schema: dict[str, Any]) -> str:
         return " or ".join(map(_type, schema["anyOf"]))
     if "const" in schema:
         return repr(schema["const"])
+    if "prefixItems" in schema:
+        return f"({', '.join(map(_type, schema['prefixItems']))})"
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}"
     return str(schema.get("type", "anything"))

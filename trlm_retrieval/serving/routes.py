@@ -1,18 +1,20 @@
 """Our own routes: the pipelines, the page, health, metrics."""
 
-from importlib.resources import files
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from trlm_retrieval.pages.rendering import render
 from trlm_retrieval.serving.engine import RETRY_AFTER, Engine
 from trlm_retrieval.serving.metrics import Metrics
 from trlm_retrieval.serving.reference import reference_page
 from trlm_retrieval.serving.schemas import (
+    About,
     CitedAnswerRequest,
     CitedRagAnswer,
     ExplainRequest,
+    FirstStageAnswer,
+    FirstStageRequest,
     Health,
     RerankAnswer,
     RerankPipelineRequest,
@@ -27,7 +29,18 @@ OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
 def router(engine: Engine, metrics: Metrics) -> APIRouter:
     """The routes over one engine."""
     routes = APIRouter()
-    page = files("trlm_retrieval.serving").joinpath("page.html").read_text(encoding="utf-8")
+    page = render("search.html")
+
+    @routes.get("/about", tags=["status"])
+    async def about() -> About:
+        """What is served, and questions to try."""
+        return engine.about
+
+    @routes.post("/first_stage/run", tags=["pipelines"])
+    async def found(request: FirstStageRequest) -> FirstStageAnswer:
+        """Passages of the index for a question, as BM25 and FAISS order them: at once."""
+        found = await engine.find(request.query, request.top_k, request.filters)
+        return FirstStageAnswer(result=found)
 
     @routes.post("/retrieval/run", tags=["pipelines"])
     async def retrieval(request: RetrievalRequest) -> RetrievalAnswer:
@@ -44,6 +57,12 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
             result=await engine.answer(request.query, request.top_k, request.filters)
         )
 
+    @routes.post("/cited_rag/page", tags=["pipelines"], response_class=HTMLResponse)
+    async def cited_page(request: CitedAnswerRequest) -> HTMLResponse:
+        """The same answer as a page: each sentence beside what supports it."""
+        page = await engine.answer_page(request.query, request.top_k, request.filters)
+        return HTMLResponse(page)
+
     @routes.post("/rerank/run", tags=["pipelines"])
     async def rerank_pipeline(request: RerankPipelineRequest) -> RerankAnswer:
         """Order documents by how likely the query is, given each of them."""
@@ -52,7 +71,7 @@ def router(engine: Engine, metrics: Metrics) -> APIRouter:
 
     @routes.post("/explain", tags=["pipelines"], response_class=HTMLResponse)
     async def explain(request: ExplainRequest) -> HTMLResponse:
-        """The heat map of a question: what each passage does for each of its tokens."""
+        """Why passages rank as they do, as a page."""
         return HTMLResponse(await engine.explain(request.query, request.top_k, request.filters))
 
     @routes.head("/healthz", include_in_schema=False)

@@ -61,16 +61,33 @@ class TokenGain(BaseModel):
     gain: float = Field(description="log P(token | passage) - log P(token), in nats.")
 
 
-class Passage(BaseModel):
-    """A ranked passage."""
+class FoundPassage(BaseModel):
+    """A passage that the first stage found."""
 
     rank: int
-    first_stage_rank: int = Field(description="Its rank before the language model ordered them.")
     id: Text
     title: Text = Field(description="Its title, else the file it came from, else its id.")
     content: Text
+    snippet: list[tuple[Text, bool]] = Field(
+        description="Its part with the most words of the question, in pieces; true marks a word."
+    )
     meta: Meta
     score: float = Field(description="What the order follows.")
+    bm25_rank: int | None = Field(None, description="Its rank by shared words, if it has one.")
+    dense_rank: int | None = Field(None, description="Its rank by meaning, if it has one.")
+
+
+class FirstStageResult(BaseModel):
+    """What the first stage finds for a question, in its order."""
+
+    candidates: int = Field(description="Passages that were found.")
+    passages: list[FoundPassage]
+
+
+class Passage(FoundPassage):
+    """A ranked passage."""
+
+    first_stage_rank: int = Field(description="Its rank before the language model ordered them.")
     first_stage_score: float | None
     log_likelihood: float | None = Field(
         description="log P(question | passage), in nats; null for a passage without text."
@@ -81,6 +98,9 @@ class Passage(BaseModel):
     cut_tokens: int = Field(description="Tokens at the passage's end that were not read.")
     gain: float | None = Field(None, description="log P(q | d) - log P(q), in nats; on request.")
     token_gains: list[TokenGain] | None = Field(None, description="The gain of each token.")
+    relevance: float | None = Field(
+        None, description="P(relevant), 0 to 1, on request, where the model is calibrated."
+    )
 
 
 class RetrievalResult(BaseModel):
@@ -199,6 +219,12 @@ class RetrievalAnswer(BaseModel):
     result: RetrievalResult
 
 
+class FirstStageAnswer(BaseModel):
+    """What ``/first_stage/run`` found."""
+
+    result: FirstStageResult
+
+
 class CitedRagAnswer(BaseModel):
     """What ``/cited_rag/run`` wrote."""
 
@@ -217,6 +243,13 @@ class _OwnRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     query: Query
+
+
+class FirstStageRequest(_OwnRequest):
+    """What to search the index for, without the language model."""
+
+    top_k: TopK = 10
+    filters: Filters = None
 
 
 class RetrievalRequest(_OwnRequest):
@@ -246,6 +279,16 @@ class RerankPipelineRequest(_OwnRequest):
 
     documents: Documents
     top_k: TopK = 10
+
+
+class About(BaseModel):
+    """What is served."""
+
+    index: Text = Field(description="The name of the index's folder.")
+    passages: int = Field(description="Passages in the index.")
+    model: str
+    candidates: int = Field(description="Passages that are reranked for a question.")
+    examples: list[Text] = Field(description="Things to search for, taken from the index.")
 
 
 class Health(BaseModel):
