@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 CONSTRAINTS ?= --constraint constraints.txt
 PIP    := $(BIN)/python -m pip install --quiet $(CONSTRAINTS)
 
-.PHONY: setup demo test test-portable test-all bench lint docs audit clean
+.PHONY: setup demo test test-portable test-all bench lint docs screenshots audit clean
 
 setup: $(VENV)/.installed
 
@@ -55,6 +55,11 @@ test-all: setup lint
 docs: $(VENV)/.base
 	$(PIP) --editable '.[docs]'
 	$(BIN)/mkdocs build --strict --config-file .mkdocs.yml
+
+# The pictures of the pages in docs/images; needs Chromium.
+screenshots: setup
+	$(BIN)/trlm models pull smollm2-135m minilm
+	$(BIN)/python docs/screenshots.py
 
 bench: setup
 	$(PIP) --editable '.[dev,bench]'

@@ -31,6 +31,7 @@ ANSWER = (
     "If __exit__ returns a false value, the exception is propagated. "
     "Context managers were invented by a committee in 1987."
 )
+SYSTEMS = "bm25,dense,fusion,reverse,default"
 COLOURS = 128  # of a picture, so that it stays small
 
 
@@ -65,9 +66,12 @@ def main() -> None:
         folder = Path(name)
         index, report, cited = folder / "demo", folder / "report.html", folder / "cited.html"
         trlm("index", "--demo", "--index", str(index))
-        trlm("eval", "retrieval", "--data", "demo", "--model", "trlm-small", "--report", str(report))
+        evaluate = ["eval", "retrieval", "--data", "demo", "--model", "trlm-small"]
+        trlm(*evaluate, "--systems", SYSTEMS, "--report", str(report))
         sources = [
-            document for document in demo_documents() if document.meta["topic"] == "context-managers"
+            document
+            for document in demo_documents()
+            if document.meta["topic"] == "context-managers"
         ]
         found = TRLMCitationAttributor().run(replies=[ANSWER], documents=sources, query=QUESTION)
         cited.write_text(citation_page(found["answers"][0], {"model": "smollm2-135m"}), "utf-8")
