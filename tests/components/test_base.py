@@ -5,8 +5,9 @@ from copy import deepcopy
 import pytest
 from haystack import Document
 from haystack.dataclasses import ChatMessage, TextContent
-from haystack.utils import ComponentDevice
+from haystack.utils import ComponentDevice, Secret
 
+from trlm_retrieval import Reranker
 from trlm_retrieval.components import (
     BM25Retriever,
     FAISSRetriever,
@@ -75,6 +76,8 @@ def test_all_of_it_is_judged(tiny_lm, reply):
     "component",
     [
         TRLMRanker(device=CPU, states_folder="states"),
+        TRLMRanker("owner/model", revision="v2", model_kwargs={"device_map": "auto"}),
+        LocalChatGenerator(token=Secret.from_env_var("MY_KEY"), revision="v2"),
         TRLMAnswerRanker(device=CPU),
         TRLMCitationAttributor(device=CPU),
         TRLMQueryGenerator(device=CPU),
@@ -92,3 +95,17 @@ def test_the_same_dict_is_read_twice_and_stays_as_it_is(component):
     for _ in range(2):
         assert type(component).from_dict(written).to_dict() == kept
         assert written == kept
+
+
+def test_a_loaded_model_comes_with_nothing_that_loading_needs(tiny_lm):
+    for more in ({"revision": "v2"}, {"model_kwargs": {"device_map": "cpu"}}):
+        with pytest.raises(ValueError, match="is for a model that is loaded here"):
+            TRLMRanker(tiny_lm, **more)
+        with pytest.raises(ValueError, match="for a model that is loaded here"):
+            Reranker(tiny_lm, **more)
+
+
+def test_a_key_is_never_written_down():
+    ranker = TRLMRanker("owner/model", token=Secret.from_token("s3cret"))
+    with pytest.raises(ValueError, match="token"):
+        ranker.to_dict()

@@ -51,6 +51,6 @@ def test_a_damaged_one_is_told_with_its_file(damage):
 
 
 def test_a_hub_model_has_no_folder_to_save_to(monkeypatch):
-    monkeypatch.setattr("trlm_retrieval.models.store.locate", lambda name: name)
+    monkeypatch.setattr("trlm_retrieval.models.store.locate", lambda name, hub: name)
     with pytest.raises(ModelError, match="save the model into one"):
         save_calibration("owner/name", "forward", {}, None, GOOD)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trlm_retrieval import TimeReversedLM
+from trlm_retrieval.components import TRLMRanker
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm import int8
 from trlm_retrieval.lm.int8 import Int8Linear
@@ -88,6 +89,44 @@ def test_folders_and_files_that_are_no_model(tmp_path, folder):
     (folder / "model.safetensors").write_bytes(b"truncated")
     with pytest.raises(ModelError, match="complete"):
         TimeReversedLM.from_pretrained(folder)
+
+
+def test_model_kwargs_reach_transformers(tiny_lm, tiny_lm_folder):
+    def score(**model_kwargs):
+        lm = TimeReversedLM.from_pretrained(
+            tiny_lm_folder, dtype="float32", model_kwargs=model_kwargs
+        )
+        return lm.score([("what yields?", "A generator yields values.")])[0].sum
+
+    expected = tiny_lm.score([("what yields?", "A generator yields values.")])[0].sum
+    assert score(device_map="cpu") == pytest.approx(expected, abs=1e-3)
+    assert abs(score(rms_norm_eps=0.5) - expected) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"torch_dtype": "float16"}, "must not hold 'torch_dtype': give dtype"),
+        ({"trust_remote_code": True}, "code that a model brings along is never run"),
+        ({"revision": "v2"}, "give revision itself"),
+    ],
+)
+def test_model_kwargs_with_an_argument_of_their_own(tiny_lm_folder, given, message):
+    with pytest.raises(ValueError, match=message):
+        TimeReversedLM.from_pretrained(tiny_lm_folder, model_kwargs=given)
+    with pytest.raises(ValueError, match=message):
+        TRLMRanker("anything", model_kwargs=given)
+
+
+def test_a_device_map_alone_places_the_model(tiny_lm_folder):
+    for more in ({"device": "cpu"}, {"dtype": "int8"}):
+        with pytest.raises(ValueError, match="leave device and int8 out"):
+            TimeReversedLM.from_pretrained(tiny_lm_folder, model_kwargs={"device_map": 0}, **more)
+
+
+def test_the_packaged_model_takes_no_model_kwargs():
+    with pytest.raises(ModelError, match="leave model_kwargs out"):
+        TimeReversedLM.from_pretrained("trlm-small", model_kwargs={"device_map": "cpu"})
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):

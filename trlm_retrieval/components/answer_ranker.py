@@ -6,9 +6,9 @@ from typing import Any
 
 from haystack import component
 from haystack.dataclasses import ChatMessage
-from haystack.utils import ComponentDevice
+from haystack.utils import ComponentDevice, Secret
 
-from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
+from trlm_retrieval.components.base import HUB_TOKEN, ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, META_KEY
 from trlm_retrieval.components.reply_score import (
     FORWARD_WEIGHT,
@@ -58,6 +58,9 @@ class TRLMAnswerRanker(ModelComponent[TimeReversedLM]):
         max_passage_tokens: int | None = DEFAULT_MAX_PASSAGE_TOKENS,
         device: ComponentDevice | None = None,
         dtype: str | None = None,
+        token: Secret | None = HUB_TOKEN,
+        revision: str | None = None,
+        model_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """
         Creates the ranker; the model is loaded by `warm_up` or on the first run.
@@ -71,13 +74,17 @@ class TRLMAnswerRanker(ModelComponent[TimeReversedLM]):
             leaves only the model's context as limit.
         :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
         :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
+        :param token: Key of a model hub, for models that are not open to everybody.
+        :param revision: Branch, tag or commit of a hub's model; by default `main`.
+        :param model_kwargs: Further arguments of transformers' `from_pretrained`, such as
+            `device_map` or `quantization_config`.
         :raises ValueError: If a number is out of its range.
         """
         if top_k is not None and top_k <= 0:
             raise ValueError(f"top_k must be positive, not {top_k}")
         if max_passage_tokens is not None and max_passage_tokens <= 0:
             raise ValueError(f"max_passage_tokens must be positive, not {max_passage_tokens}")
-        self._hold(model, device, dtype)
+        self._hold(model, device, dtype, token, revision, model_kwargs)
         self.top_k = top_k
         self.forward_weight = forward_weight
         self.max_passage_tokens = max_passage_tokens

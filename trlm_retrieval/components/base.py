@@ -9,9 +9,12 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from haystack import default_from_dict, default_to_dict
 from haystack.dataclasses import ChatMessage
-from haystack.utils import ComponentDevice
+from haystack.utils import ComponentDevice, Secret
 
 from trlm_retrieval.lm import PairScorer, RemoteLM, TimeReversedLM
+from trlm_retrieval.models.loading import check_model_kwargs
+
+HUB_TOKEN = Secret.from_env_var(["HF_API_TOKEN", "HF_TOKEN"], strict=False)
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -54,8 +57,9 @@ class SerialisableComponent:
         """The init parameters, in the form that YAML holds."""
         names = [name for name in signature(type(self).__init__).parameters if name != "self"]
         found = {name: getattr(self, name) for name in names}
+        own = (RemoteLM, ComponentDevice, Secret)
         return {
-            name: value.to_dict() if isinstance(value, RemoteLM | ComponentDevice) else value
+            name: value.to_dict() if isinstance(value, own) else value
             for name, value in found.items()
         }
 
@@ -70,6 +74,9 @@ class ModelComponent(SerialisableComponent, Generic[Scorer]):
         model: str | Scorer,
         device: ComponentDevice | None,
         dtype: str | None,
+        token: Secret | None,
+        revision: str | None,
+        model_kwargs: dict[str, Any] | None,
         *,
         states_megabytes: int = 0,
         soft_prompt: str | None = None,
@@ -77,13 +84,21 @@ class ModelComponent(SerialisableComponent, Generic[Scorer]):
         """
         Keeps what the model is loaded with; to be called by `__init__`.
 
-        :raises ValueError: If `states_megabytes` is negative.
+        :raises ValueError: If `states_megabytes` is negative, or `model_kwargs` holds what has an
+            argument of its own, or a loaded model comes with what only loading needs.
         """
         if states_megabytes < 0:
             raise ValueError(f"states_megabytes must not be negative, not {states_megabytes}")
+        check_model_kwargs(model_kwargs or {})
+        for name, value in (("revision", revision), ("model_kwargs", model_kwargs)):
+            if value and isinstance(model, PairScorer):
+                raise ValueError(f"{name} is for a model that is loaded here: leave it out")
         self.model = model
         self.device = device
         self.dtype = dtype
+        self.token = token
+        self.revision = revision
+        self.model_kwargs = model_kwargs
         self.states_megabytes = states_megabytes
         self.soft_prompt = soft_prompt
         self._lm = None
@@ -117,6 +132,9 @@ class ModelComponent(SerialisableComponent, Generic[Scorer]):
             dtype=self.dtype,
             soft_prompt=self.soft_prompt,
             states_megabytes=self.states_megabytes,
+            token=self.token.resolve_value() if self.token else None,
+            revision=self.revision,
+            model_kwargs=self.model_kwargs,
         )
 
     def _check(self, lm: Any) -> None:

@@ -1,15 +1,17 @@
 """LocalChatGenerator: a chat model on this machine, named as everywhere else in this package."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from haystack import component
 from haystack.dataclasses import ChatMessage
-from haystack.utils import ComponentDevice
+from haystack.utils import ComponentDevice, Secret
 from haystack_integrations.components.generators.transformers import TransformersChatGenerator
 
-from trlm_retrieval.components.base import SerialisableComponent
-from trlm_retrieval.models.loading import choose_device, choose_dtype
+from trlm_retrieval.components.base import HUB_TOKEN, SerialisableComponent
+from trlm_retrieval.models.hub import Hub
+from trlm_retrieval.models.loading import check_model_kwargs, choose_device, choose_dtype
 from trlm_retrieval.models.store import resolve
 
 
@@ -39,6 +41,9 @@ class LocalChatGenerator(SerialisableComponent):
         *,
         generation_kwargs: dict[str, Any] | None = None,
         device: ComponentDevice | None = None,
+        token: Secret | None = HUB_TOKEN,
+        revision: str | None = None,
+        model_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """
         Creates the generator; the model is loaded by `warm_up` or on the first run.
@@ -47,8 +52,16 @@ class LocalChatGenerator(SerialisableComponent):
         :param generation_kwargs: What transformers' `generate` takes; by default 128 new tokens,
             without sampling.
         :param device: Where the model runs; by default the best device there is.
+        :param token: Key of a model hub, for models that are not open to everybody.
+        :param revision: Branch, tag or commit of a hub's model; by default `main`.
+        :param model_kwargs: Further arguments of transformers' `from_pretrained`.
+        :raises ValueError: If `model_kwargs` holds what has an argument of its own.
         """
+        check_model_kwargs(model_kwargs or {})
         self.model = model
+        self.token = token
+        self.revision = revision
+        self.model_kwargs = model_kwargs
         self.generation_kwargs = {
             "max_new_tokens": 128,
             "do_sample": False,
@@ -61,17 +74,25 @@ class LocalChatGenerator(SerialisableComponent):
         """
         Loads the model; does nothing if it is loaded.
 
-        :raises ModelError: If the model is not there.
+        :raises ModelError: If the model is not there, or a model of this machine comes with a
+            revision.
         """
         if self._generator is None:
             device = choose_device(self.device.to_torch() if self.device else None)
+            token = self.token.resolve_value() if self.token else None
+            source = resolve(self.model, Hub(token, self.revision))
             generator = TransformersChatGenerator(
-                model=str(resolve(self.model)),
+                model=str(source),
+                token=self.token,
                 task="text-generation",
                 device=self.device,
                 generation_kwargs=dict(self.generation_kwargs),
                 # Left to itself, it takes the checkpoint's, and float16 is slow on CPUs.
-                huggingface_pipeline_kwargs={"dtype": choose_dtype(None, device)},
+                huggingface_pipeline_kwargs={
+                    "dtype": choose_dtype(None, device),
+                    "revision": None if isinstance(source, Path) else self.revision,
+                    "model_kwargs": dict(self.model_kwargs or {}),
+                },
             )
             generator.warm_up()
             # The checkpoint's own length limit would contradict max_new_tokens.

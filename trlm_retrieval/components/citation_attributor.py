@@ -3,16 +3,17 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from haystack import Document, GeneratedAnswer, component
 from haystack.dataclasses import ChatMessage
-from haystack.utils import ComponentDevice
+from haystack.utils import ComponentDevice, Secret
 
 from trlm_retrieval.citation.attribution import Attribution, AttributionSettings, Source, attribute
 from trlm_retrieval.citation.entailment import EntailmentModel
 from trlm_retrieval.citation.search import DEFAULT_SEARCH, SearchName
 from trlm_retrieval.citation.support import UNSUPPORTED_BELOW, ScoredHalf
-from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
+from trlm_retrieval.components.base import HUB_TOKEN, ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS, META_KEY
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.models.loading import choose_device
@@ -86,6 +87,9 @@ class TRLMCitationAttributor(ModelComponent[TimeReversedLM]):
         nli: str | None = None,
         device: ComponentDevice | None = None,
         dtype: str | None = None,
+        token: Secret | None = HUB_TOKEN,
+        revision: str | None = None,
+        model_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """
         Creates the attributor; the model is loaded by `warm_up` or on the first run.
@@ -112,10 +116,16 @@ class TRLMCitationAttributor(ModelComponent[TimeReversedLM]):
             labels entailment and contradiction: it reads each sentence with its quotes.
         :param device: Where the models run; by default CUDA, MPS or CPU, whichever is there.
         :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
+        :param token: Key of a model hub, for models that are not open to everybody.
+        :param revision: Branch, tag or commit of a hub's model; by default `main`.
+        :param model_kwargs: Further arguments of transformers' `from_pretrained`, such as
+            `device_map` or `quantization_config`.
         :raises ValueError: If a name is unknown or a number is out of its range.
         """
         AttributionSettings(scored, search, score_threshold, top_k, candidates, max_passage_tokens)
-        self._hold(model, device, dtype, states_megabytes=states_megabytes)
+        self._hold(
+            model, device, dtype, token, revision, model_kwargs, states_megabytes=states_megabytes
+        )
         self.scored: ScoredHalf = scored
         self.search: SearchName = search
         self.score_threshold = score_threshold
@@ -138,7 +148,8 @@ class TRLMCitationAttributor(ModelComponent[TimeReversedLM]):
         with self._loading:
             if self.nli is not None and self._nli is None:
                 device = choose_device(self.device.to_torch() if self.device else None)
-                self._nli = EntailmentModel.from_pretrained(self.nli, device)
+                token = self.token.resolve_value() if self.token else None
+                self._nli = EntailmentModel.from_pretrained(self.nli, device, token=token)
         ModelComponent.warm_up(self)
 
     @component.output_types(answers=list[GeneratedAnswer])

@@ -6,9 +6,9 @@ from typing import Any
 
 from haystack import Document, component
 from haystack.dataclasses import ChatMessage
-from haystack.utils import ComponentDevice
+from haystack.utils import ComponentDevice, Secret
 
-from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
+from trlm_retrieval.components.base import HUB_TOKEN, ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
 from trlm_retrieval.lm import Template, TimeReversedLM
 from trlm_retrieval.lm.generation import GeneratedQuery, Sampling, generate_queries
@@ -55,6 +55,9 @@ class TRLMQueryGenerator(ModelComponent[TimeReversedLM]):
         max_passage_tokens: int | None = DEFAULT_MAX_PASSAGE_TOKENS,
         device: ComponentDevice | None = None,
         dtype: str | None = None,
+        token: Secret | None = HUB_TOKEN,
+        revision: str | None = None,
+        model_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """
         Creates the generator; the model is loaded by `warm_up` or on the first run.
@@ -76,6 +79,10 @@ class TRLMQueryGenerator(ModelComponent[TimeReversedLM]):
             leaves only the model's context as limit.
         :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
         :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
+        :param token: Key of a model hub, for models that are not open to everybody.
+        :param revision: Branch, tag or commit of a hub's model; by default `main`.
+        :param model_kwargs: Further arguments of transformers' `from_pretrained`, such as
+            `device_map` or `quantization_config`.
         :raises ValueError: If a number is out of its range, or the prompt lacks `{passage}`.
         """
         if number <= 0:
@@ -84,7 +91,7 @@ class TRLMQueryGenerator(ModelComponent[TimeReversedLM]):
             raise ValueError(f"max_passage_tokens must be positive, not {max_passage_tokens}")
         if prompt is not None:
             _template(prompt, "forward")
-        self._hold(model, device, dtype)
+        self._hold(model, device, dtype, token, revision, model_kwargs)
         self.number = number
         self.direction = direction
         self.prompt = prompt

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from haystack import Document, component
-from haystack.utils import ComponentDevice
+from haystack.utils import ComponentDevice, Secret
 
-from trlm_retrieval.components.base import ModelComponent, in_thread
+from trlm_retrieval.components.base import HUB_TOKEN, ModelComponent, in_thread
 from trlm_retrieval.components.fusion import choose_weight, mixed_gains, mixture
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm import Likelihood, PairScorer, Template, TimeReversedLM
@@ -80,6 +80,9 @@ class TRLMRanker(ModelComponent[PairScorer]):
         soft_prompt: str | None = None,
         device: ComponentDevice | None = None,
         dtype: str | None = None,
+        token: Secret | None = HUB_TOKEN,
+        revision: str | None = None,
+        model_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """
         Creates the ranker; the model is loaded by `warm_up` or on the first run.
@@ -109,6 +112,10 @@ class TRLMRanker(ModelComponent[PairScorer]):
             model, read in place of a direction's prompt.
         :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
         :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
+        :param token: Key of a model hub, for models that are not open to everybody.
+        :param revision: Branch, tag or commit of a hub's model; by default `main`.
+        :param model_kwargs: Further arguments of transformers' `from_pretrained`, such as
+            `device_map` or `quantization_config`.
         :raises ValueError: If a number is out of its range, or a soft prompt comes with a
             direction or a loaded model.
         """
@@ -125,7 +132,16 @@ class TRLMRanker(ModelComponent[PairScorer]):
                 "soft_prompt is for a model that is loaded here: give the model's name, or load it "
                 "with TimeReversedLM.from_pretrained(…, soft_prompt=…)"
             )
-        self._hold(model, device, dtype, states_megabytes=states_megabytes, soft_prompt=soft_prompt)
+        self._hold(
+            model,
+            device,
+            dtype,
+            token,
+            revision,
+            model_kwargs,
+            states_megabytes=states_megabytes,
+            soft_prompt=soft_prompt,
+        )
         self.direction = direction
         self.top_k = top_k
         self.first_stage_weight = first_stage_weight

@@ -9,9 +9,9 @@ from typing import Any
 from haystack import component, default_from_dict
 from haystack.core.serialization import component_to_dict
 from haystack.dataclasses import ChatMessage
-from haystack.utils import ComponentDevice, deserialize_callable, serialize_callable
+from haystack.utils import ComponentDevice, Secret, deserialize_callable, serialize_callable
 
-from trlm_retrieval.components.base import ModelComponent, in_thread, reply_text
+from trlm_retrieval.components.base import HUB_TOKEN, ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.question_filter import QuestionFilter
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
 from trlm_retrieval.lm import TimeReversedLM
@@ -89,6 +89,9 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
         max_part_tokens: int = DEFAULT_MAX_PASSAGE_TOKENS,
         device: ComponentDevice | None = None,
         dtype: str | None = None,
+        token: Secret | None = HUB_TOKEN,
+        revision: str | None = None,
+        model_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """
         Creates the filter; the models are loaded by `warm_up` or on the first run.
@@ -109,6 +112,10 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
         :param max_part_tokens: A reply is read in parts of this many tokens.
         :param device: Where the model runs; by default CUDA, MPS or CPU, whichever is there.
         :param dtype: `float32`, `bfloat16` or `float16`; by default what suits the device.
+        :param token: Key of a model hub, for models that are not open to everybody.
+        :param revision: Branch, tag or commit of a hub's model; by default `main`.
+        :param model_kwargs: Further arguments of transformers' `from_pretrained`, such as
+            `device_map` or `quantization_config`.
         :raises ValueError: If a number is out of its range, or `inner` is nothing that judges.
         """
         if number < 0:
@@ -123,7 +130,7 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
         if inner is not None and not callable(inner) and not hasattr(inner, "run"):
             raise ValueError("inner must be a function or a component with run(texts=…)")
         self.inner = QuestionFilter() if inner is None else inner
-        self._hold(model, device, dtype)
+        self._hold(model, device, dtype, token, revision, model_kwargs)
         self.number = number
         self.threshold = threshold
         self.question_threshold = question_threshold

@@ -74,6 +74,10 @@ class Reranker:
     :param states_megabytes: memory for passages read before, which then cost little; 0 keeps none.
     :param device: "cpu", "cuda", "mps", ...; None takes the best one present.
     :param dtype: "float32", "bfloat16", "float16" or "int8"; by default what suits the device.
+    :param token: key of a model hub, for models that are not open to everybody; by default that of
+        HF_TOKEN, or of who has logged in.
+    :param revision: branch, tag or commit of a hub's model; by default ``main``.
+    :param model_kwargs: further arguments of transformers' ``from_pretrained``.
     :raises ModelError: if the model is not there, is no language model, or lacks the calibration
         that ``scale_score`` needs.
     :raises ValueError: if a number is out of its range.
@@ -89,11 +93,22 @@ class Reranker:
         states_megabytes: int = 2048,
         device: str | None = None,
         dtype: str | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(model, str | Path):
             model = TimeReversedLM.from_pretrained(
-                model, device=device, dtype=dtype, states_megabytes=states_megabytes
+                model,
+                device=device,
+                dtype=dtype,
+                states_megabytes=states_megabytes,
+                token=token,
+                revision=revision,
+                model_kwargs=model_kwargs,
             )
+        elif revision is not None or model_kwargs:
+            raise ValueError("revision and model_kwargs are for a model that is loaded here")
         self._mixing, self._plain = (
             TRLMRanker(
                 model,

@@ -1,6 +1,6 @@
 """TimeReversedLM: one object that scores log P(query | passage), whatever model is behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from trlm_retrieval.lm.soft_prompt import SoftPrompt, is_soft_prompt
 from trlm_retrieval.lm.states import PassageState, PassageStates
 from trlm_retrieval.lm.template import Template
 from trlm_retrieval.lm.undertrained import known_tokens, model_key
+from trlm_retrieval.models.hub import Hub
 from trlm_retrieval.models.loading import (
     INT8,
     Orders,
@@ -138,6 +139,9 @@ class TimeReversedLM(PairScorer):
         token_budget: int | None = None,
         soft_prompt: str | Path | None = None,
         states_megabytes: int = 2048,
+        token: str | None = None,
+        revision: str | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
     ) -> "TimeReversedLM":
         """Load a model by the name of a pulled one, a folder, a ``.gguf`` file or a hub id.
 
@@ -152,9 +156,20 @@ class TimeReversedLM(PairScorer):
             int8 weights and activations in the linear layers, with scores that differ more.
         :param soft_prompt: folder of a soft prompt for this model.
         :param states_megabytes: memory for passage states; 0 keeps none.
+        :param token: key of a model hub, for models that are not open to everybody; by default
+            that of HF_TOKEN, or of who has logged in.
+        :param revision: branch, tag or commit of a hub's model; by default ``main``.
+        :param model_kwargs: further arguments of transformers' ``from_pretrained``, such as
+            ``device_map`` or ``quantization_config``. With a ``device_map`` the model stays where
+            that puts it.
         :raises ModelError: if the model or soft prompt is not there, cannot be read, or they do not
             fit each other; the message says what to do.
+        :raises ValueError: if ``model_kwargs`` holds what has an argument of its own, or a
+            ``device_map`` comes with ``device`` or ``int8``.
         """
+        placed = "device_map" in (model_kwargs or {})
+        if placed and (device is not None or dtype == INT8):
+            raise ValueError("model_kwargs holds a device_map: leave device and int8 out")
         device = choose_device(device)
         prompt, base = None, name_or_folder
         if soft_prompt is not None:
@@ -162,11 +177,13 @@ class TimeReversedLM(PairScorer):
         elif is_soft_prompt(name_or_folder):
             prompt = SoftPrompt.load(name_or_folder)
             base = prompt.base
-        loaded = load_pretrained(base, order, choose_dtype(dtype, device))
+        loaded = load_pretrained(
+            base, order, choose_dtype(dtype, device), Hub(token, revision), model_kwargs
+        )
         if prompt is not None:
             prompt.check(loaded.model)  # before its weights become int8
         lm = cls(
-            quantize_int8(loaded.model) if dtype == INT8 else loaded.model.to(device),
+            _placed(loaded.model, dtype, None if placed else device),
             loaded.tokenizer,
             order=loaded.order,
             start_tokens=loaded.start_tokens,
@@ -228,6 +245,13 @@ class TimeReversedLM(PairScorer):
                 missing, token_budget=self.token_budget, form=form
             ),
         )
+
+
+def _placed(model: Any, dtype: str | torch.dtype | None, device: torch.device | None) -> Any:
+    """The model on its device; None leaves it where it is."""
+    if dtype == INT8:
+        return quantize_int8(model)
+    return model if device is None else model.to(device)
 
 
 def _network(model: Any) -> Network:

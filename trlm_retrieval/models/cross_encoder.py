@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models.hub import Hub
 from trlm_retrieval.models.loading import choose_device, model_fingerprint
 from trlm_retrieval.models.pair_classifier import load_pair_classifier, pair_logits
 from trlm_retrieval.text.normalise import normalise
@@ -38,15 +39,25 @@ class CrossEncoder:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, *, max_tokens: int = 512, device: str | torch.device | None = None
+        cls,
+        name: str | Path,
+        *,
+        max_tokens: int = 512,
+        device: str | torch.device | None = None,
+        token: str | None = None,
+        revision: str | None = None,
     ) -> "CrossEncoder":
         """Load a cross-encoder in float32.
 
         :param name: a name of `trlm models list`, a folder or a hub id.
         :param device: "cpu", "cuda", "mps", ...; None takes the best one present.
+        :param token: key of a model hub, for models that are not open to everybody.
+        :param revision: branch, tag or commit of a hub's model; by default ``main``.
         :raises ModelError: if it is not there, or no cross-encoder.
         """
-        model, tokenizer = load_pair_classifier(name, "cross-encoder", choose_device(device))
+        model, tokenizer = load_pair_classifier(
+            name, "cross-encoder", choose_device(device), Hub(token, revision)
+        )
         limit = getattr(model.config, "max_position_embeddings", max_tokens)
         return cls(model, tokenizer, min(max_tokens, limit))
 

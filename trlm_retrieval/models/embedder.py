@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models.hub import Hub
 from trlm_retrieval.models.kinds import check_can_embed, kind_of
 from trlm_retrieval.models.source import embedder_source
 from trlm_retrieval.progress import progress_bar
@@ -66,16 +67,26 @@ class SentenceEmbedder:
     :param model: a name known to `trlm models`, a folder, or a hub id.
     :param device: "cpu", "cuda", "mps", ...; None takes the best one present.
     :param batch_size: texts in one pass through the model.
+    :param token: key of a model hub, for models that are not open to everybody.
+    :param revision: branch, tag or commit of a hub's model; by default ``main``. An index keeps the
+        name alone: to open one, give the embedder to ``PassageIndex.open``.
     """
 
     def __init__(
-        self, model: str = "minilm", *, device: str | None = None, batch_size: int = 32
+        self,
+        model: str = "minilm",
+        *,
+        device: str | None = None,
+        batch_size: int = 32,
+        token: str | None = None,
+        revision: str | None = None,
     ) -> None:
         if batch_size <= 0:
             raise ValueError(f"batch_size must be greater than 0, but got {batch_size}")
         self.name = model
         self.device = device
         self.batch_size = batch_size
+        self._hub = Hub(token, revision)
         self._model: SentenceTransformer | PlainEmbedder | None = None
         # Fast tokenizers change their own state while they encode.
         self._lock = threading.Lock()
@@ -132,10 +143,10 @@ class SentenceEmbedder:
 
     def _load(self) -> "SentenceTransformer | PlainEmbedder":
         if self._model is None:
-            source = embedder_source(self.name)
-            check_can_embed(self.name, kind_of(source))
+            source = embedder_source(self.name, self._hub)
+            check_can_embed(self.name, kind_of(source, self._hub))
             try:
-                self._model = _read(source, self.device)
+                self._model = _read(source, self.device, self._hub)
             except (OSError, ValueError) as error:
                 raise ModelError(
                     f"cannot load the embedder {self.name!r} ({error}): give the folder or hub id "
@@ -144,7 +155,9 @@ class SentenceEmbedder:
         return self._model
 
 
-def _read(source: str | Path, device: str | None) -> "SentenceTransformer | PlainEmbedder":
+def _read(
+    source: str | Path, device: str | None, hub: Hub
+) -> "SentenceTransformer | PlainEmbedder":
     """The embedder of a folder or hub id, by the lightest way that gives its vectors."""
     from trlm_retrieval.models.plain_embedder import PlainEmbedder, is_plain
 
@@ -152,7 +165,7 @@ def _read(source: str | Path, device: str | None) -> "SentenceTransformer | Plai
         return PlainEmbedder(source, device)
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(source), device=device)
+    return SentenceTransformer(str(source), device=device, **hub.arguments(source))
 
 
 @lru_cache(maxsize=4)

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Literal
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models.hub import ANYBODY, Hub
 
 Kind = Literal["language model", "encoder", "cross-encoder"]
 
 
-def kind_of(folder_or_id: str | Path) -> Kind | None:
+def kind_of(folder_or_id: str | Path, hub: Hub = ANYBODY) -> Kind | None:
     """What the `config.json` of a folder or hub id says; None if it is silent or not there."""
     from transformers import PretrainedConfig
     from transformers.models.auto import modeling_auto
 
     try:
-        settings, _ = PretrainedConfig.get_config_dict(str(folder_or_id))
+        settings, _ = PretrainedConfig.get_config_dict(
+            str(folder_or_id), **hub.arguments(folder_or_id)
+        )
     except (OSError, ValueError):
         return None
     architectures = settings.get("architectures")

@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from trlm_retrieval.errors import ModelError
 from trlm_retrieval.files import write_text
 from trlm_retrieval.models.adapter import adapter_base, is_adapter, merge_adapter
 from trlm_retrieval.models.calibration import Calibration, read_calibration
+from trlm_retrieval.models.hub import ANYBODY, Hub
 from trlm_retrieval.models.int8_weights import auto_class, is_small, read_small
 from trlm_retrieval.models.kinds import check_is_language_model, kind_of
 from trlm_retrieval.models.source import language_model_source
@@ -39,6 +41,16 @@ REVERSE_HUB_IDS = frozenset({"afterless/reverse-pythia-160m"})
 _SAMPLED = 512  # values of each tensor that go into the fingerprint
 
 INT8 = "int8"
+
+_OWN_ARGUMENTS = {
+    "dtype": "give dtype itself",
+    "torch_dtype": "give dtype",
+    "token": "give token itself",
+    "revision": "give revision itself",
+    "trust_remote_code": "code that a model brings along is never run",
+    "use_safetensors": "weights are read from safetensors alone",
+    "gguf_file": "give the file as the model",
+}
 
 # What loaders raise for files that are missing, truncated or something else.
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, struct.error, SafetensorError)
@@ -105,37 +117,51 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
 
 
 def load_pretrained(
-    name_or_folder: str | Path, order: Orders | None, dtype: torch.dtype
+    name_or_folder: str | Path,
+    order: Orders | None,
+    dtype: torch.dtype,
+    hub: Hub = ANYBODY,
+    model_kwargs: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
     """Load weights and tokenizer; see :meth:`TimeReversedLM.from_pretrained`.
 
     Code that a checkpoint brings along is never run, and only safetensors or GGUF weights are
     read.
 
+    :param hub: how it is taken where it is a hub's.
+    :param model_kwargs: further arguments of transformers' ``from_pretrained``.
     :raises ModelError: if the model is not there, cannot be read, or is not a language model.
+    :raises ValueError: if ``model_kwargs`` holds what has an argument of its own.
     """
-    source = language_model_source(name_or_folder)
+    more = dict(model_kwargs or {})
+    check_model_kwargs(more)
+    source = language_model_source(name_or_folder, hub)
     folder: Path | None = None
     if isinstance(source, Path):
         folder = source if source.is_dir() else source.parent
         if source.is_dir() and is_adapter(folder):
-            return _load_adapter(folder, order, dtype)
+            return _load_adapter(folder, order, dtype, more)
     location = str(folder or source)
+    given = hub.arguments(folder or source)
     try:
         if isinstance(source, Path) and source.is_file():
-            model, tokenizer = _load_gguf(source, dtype)
+            model, tokenizer = _load_gguf(source, dtype, more)
         else:
-            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
-            check_is_language_model(str(name_or_folder), kind_of(location))
-            model = (
-                read_small(folder, dtype)
-                if folder and is_small(folder)
-                else auto_class(
-                    AutoConfig.from_pretrained(location, trust_remote_code=False)
-                ).from_pretrained(
-                    location, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False, **given)
+            check_is_language_model(str(name_or_folder), kind_of(folder or source, hub))
+            if folder and is_small(folder):
+                _check_plain(more, folder)
+                model = read_small(folder, dtype)
+            else:
+                config = AutoConfig.from_pretrained(location, trust_remote_code=False, **given)
+                model = auto_class(config).from_pretrained(
+                    location,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    **given,
+                    **more,
                 )
-            )
     except _UNREADABLE as error:
         remedy = (
             "check that the folder is complete"
@@ -158,9 +184,26 @@ def load_pretrained(
     )
 
 
-def _load_adapter(folder: Path, order: Orders | None, dtype: torch.dtype) -> LoadedModel:
+def check_model_kwargs(model_kwargs: Mapping[str, Any]) -> None:
+    """
+    :raises ValueError: if it holds what is decided elsewhere.
+    """
+    for name in sorted(model_kwargs.keys() & _OWN_ARGUMENTS.keys()):
+        raise ValueError(f"model_kwargs must not hold {name!r}: {_OWN_ARGUMENTS[name]}")
+
+
+def _check_plain(model_kwargs: Mapping[str, Any], folder: Path) -> None:
+    if model_kwargs:
+        raise ModelError(
+            f"{folder} is loaded without transformers' from_pretrained: leave model_kwargs out"
+        )
+
+
+def _load_adapter(
+    folder: Path, order: Orders | None, dtype: torch.dtype, model_kwargs: Mapping[str, Any]
+) -> LoadedModel:
     """The base of an adapter, with the adapter added; its order and start tokens come first."""
-    base = load_pretrained(adapter_base(folder), order, torch.float32)
+    base = load_pretrained(adapter_base(folder), order, torch.float32, model_kwargs=model_kwargs)
     try:
         merge_adapter(base.model, folder)
     except _UNREADABLE as error:
@@ -178,7 +221,7 @@ def _load_adapter(folder: Path, order: Orders | None, dtype: torch.dtype) -> Loa
     )
 
 
-def _load_gguf(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load_gguf(file: Path, dtype: torch.dtype, model_kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
     """Dense model (transformers unpacks the weights) and tokenizer of a GGUF file.
 
     The file is loaded from a folder of its own, so that nothing beside it mixes in.
@@ -194,6 +237,7 @@ def _load_gguf(file: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             gguf_file=file.name,
             dtype=dtype,
             quantization_config=GgufConfig(gguf_file=file.name, dequantize=True),
+            **model_kwargs,
         )
     return model, tokenizer
 

@@ -10,29 +10,36 @@ import torch
 from safetensors import SafetensorError
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models.hub import ANYBODY, Hub
 from trlm_retrieval.models.store import resolve
 
 _BATCH = 16
 
 
 def load_pair_classifier(
-    name: str | Path, what: str, device: torch.device | None = None
+    name: str | Path, what: str, device: torch.device | None = None, hub: Hub = ANYBODY
 ) -> tuple[Any, Any]:
     """Load a model and its tokenizer, in float32. Code that the model brings along is never run.
 
     :param name: a name of ``trlm models list``, a folder or a hub id.
     :param what: what the model shall be, for messages, such as ``cross-encoder``.
     :param device: where it runs; by default the CPU.
+    :param hub: how it is taken where it is a hub's.
     :raises ModelError: if it is not there, cannot be read, or lacks the weights of a classifier.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    location = str(resolve(name))
+    source = resolve(name, hub)
+    location, given = str(source), hub.arguments(source)
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            location, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            location,
+            dtype=torch.float32,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **given,
         )
-        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False, **given)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{str(name)!r} cannot be loaded: give the folder or hub id of a {what}, with its "

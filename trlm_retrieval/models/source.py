@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models.hub import ANYBODY, Hub
 from trlm_retrieval.models.kinds import check_can_embed, check_is_language_model, scores_pairs
 from trlm_retrieval.models.store import REGISTRY, resolve
 
@@ -18,16 +19,17 @@ DEFAULT_CROSS_ENCODER = "ms-marco-minilm-l12"  # to compare with
 _MODEL_FILES = ("config.json", "adapter_config.json", "soft_prompt.json")
 
 
-def language_model_source(name: str | Path) -> str | Path:
+def language_model_source(name: str | Path, hub: Hub = ANYBODY) -> str | Path:
     """The folder, ``.gguf`` file or hub id of a language model.
 
     :param name: a name from `trlm models list`, a folder, a ``.gguf`` file or a hub id.
+    :param hub: how it is taken where it is a hub's.
     :raises ModelError: if nothing is there, or it is plainly no language model.
     """
     stored = REGISTRY.get(str(name))
     if stored is not None:
         check_is_language_model(stored.name, stored.kind)
-    source = resolve(name)
+    source = resolve(name, hub)
     if not isinstance(source, Path):
         return source
     if source.is_file() and source.suffix != ".gguf":
@@ -42,16 +44,17 @@ def language_model_source(name: str | Path) -> str | Path:
     return source
 
 
-def embedder_source(name: str) -> str | Path:
+def embedder_source(name: str, hub: Hub = ANYBODY) -> str | Path:
     """The folder or hub id of a sentence embedder.
 
     :param name: a name from `trlm models list`, a folder or a hub id.
+    :param hub: how it is taken where it is a hub's.
     :raises ModelError: if nothing is there, or it is plainly no embedder.
     """
     stored = REGISTRY.get(name)
     if stored is not None:
         check_can_embed(stored.name, stored.kind)
-    source = resolve(name)
+    source = resolve(name, hub)
     if isinstance(source, Path) and _scores_pairs(source):
         check_can_embed(name, "cross-encoder")
     return source

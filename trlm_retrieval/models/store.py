@@ -24,7 +24,7 @@ from platformdirs import user_cache_dir
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.files import new_folder, only_writer, recover_folder, sha256, write_json
-from trlm_retrieval.models.hub import locate
+from trlm_retrieval.models.hub import ANYBODY, Hub, locate
 from trlm_retrieval.models.kinds import Kind
 from trlm_retrieval.weights import packaged, packaged_folder
 
@@ -129,14 +129,29 @@ def is_pulled(name: str) -> bool:
     return _problem(models_folder() / name) is None
 
 
-def resolve(name_or_path: str | Path) -> str | Path:
+def resolve(name_or_path: str | Path, hub: Hub = ANYBODY) -> str | Path:
     """What a loader takes for a name: the folder of a packaged or a pulled model, an existing path,
     or a hub id.
 
+    :param hub: how it is taken where it is a hub's.
     :raises ModelError: if the name is a known model that is not pulled or is damaged, looks like a
-        path where nothing is, or is no model that a hub gives now.
+        path where nothing is, or is no model that a hub gives now; or if a revision is asked for
+        and it is not a hub's.
     """
     name_or_path = str(name_or_path)
+    found = _here(name_or_path)
+    if found is None:
+        return locate(name_or_path, hub)
+    if hub.revision is not None:
+        raise ModelError(
+            f"{name_or_path} is on this machine and has no revisions: leave revision out, or give "
+            "a hub id"
+        )
+    return found
+
+
+def _here(name_or_path: str) -> Path | None:
+    """What stands on this machine under a name; None for what may be a hub id."""
     packaged = packaged_folder(name_or_path)
     if packaged is not None:
         return packaged
@@ -163,7 +178,7 @@ def resolve(name_or_path: str | Path) -> str | Path:
             f"unknown model {name_or_path!r}{_nearest(name_or_path)}: it is neither pulled (`trlm "
             "models list`) nor a folder here; a hub id is written owner/name"
         )
-    return locate(name_or_path)
+    return None
 
 
 def _nearest(name: str) -> str:
