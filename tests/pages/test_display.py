@@ -1,10 +1,17 @@
 """Query words are marked, snippets hold the part that matters, and nothing steers the terminal."""
 
 import pytest
+from haystack import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trlm_retrieval.pages.display import marked, printable, query_pattern, snippet
+from trlm_retrieval.pages.display import (
+    display_place,
+    marked,
+    printable,
+    query_pattern,
+    snippet,
+)
 
 
 def words_marked(query: str, text: str) -> list[str]:
@@ -53,3 +60,17 @@ def test_what_could_steer_a_terminal_is_made_visible() -> None:
     shown = printable(hostile)
     assert shown == "a�[31mred���gnp.exe�� b\tc\nd"
     shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("meta", "expected"),
+    [
+        ({}, ""),
+        ({"file_path": "a.md"}, "a.md"),
+        ({"file_path": "a.py", "first_line": 3, "last_line": 9}, "a.py:3-9"),
+        ({"file_path": "a.pdf", "page_number": 2}, "a.pdf, page 2"),
+        ({"page_number": 2}, ""),
+    ],
+)
+def test_places(meta: dict[str, object], expected: str) -> None:
+    assert display_place(Document(id="d", content="x", meta=meta)) == expected

@@ -160,7 +160,8 @@ def read_text(path: Path) -> str:
     """
     from trlm_retrieval.errors import DataError
     from trlm_retrieval.files import read_bytes
-    from trlm_retrieval.passage_index.converting import Unreadable, decode
+    from trlm_retrieval.passage_index.converted import Unreadable
+    from trlm_retrieval.passage_index.converting import decode
 
     try:
         text, encoding = decode(sys.stdin.buffer.read() if str(path) == "-" else read_bytes(path))

@@ -48,7 +48,8 @@ def index(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files and folders: .txt .md .html .pdf .jsonl, or a folder in BEIR layout.",
+            help="Files and folders: .txt .md .html .pdf .docx .jsonl .json .csv .tsv and code "
+            "such as .py .js .java .c, or a folder in BEIR layout.",
             metavar="PATH...",
             show_default=False,
         ),
@@ -118,7 +119,7 @@ def index(
 
     * `trlm index --demo`
 
-    * `trlm index docs/ notes.md report.pdf`
+    * `trlm index docs/ src/ report.pdf prices.csv`
 
     * `trlm index rows.jsonl --index support-index --faiss hnsw`
 

@@ -233,16 +233,22 @@ def timing(ranking: Ranking, loading: float | None = None) -> str:
 
 
 def _entry(document: "Document", pattern: re.Pattern[str] | None) -> Group:
-    from trlm_retrieval.pages.display import display_title, marked, printable, snippet
+    from trlm_retrieval.pages.display import (
+        display_place,
+        display_title,
+        marked,
+        printable,
+        snippet,
+    )
 
     measured = document.meta["trlm"]
     heading = Text.assemble(
         (printable(display_title(document)), "bold cyan"),
         (f"   score {document.score:.3f}   log P {measured['log_likelihood']:.1f} nats", "dim"),
     )
-    file = str(document.meta.get("file_path") or "")
-    if file and file != display_title(document):
-        heading.append(f"   {printable(file)}", "dim")
+    place = display_place(document)
+    if place and place != display_title(document):
+        heading.append(f"   {printable(place)}", "dim")
     if measured["cut_tokens"]:
         heading.append(f"   last {count(measured['cut_tokens'], 'token')} not read", "yellow")
     text = Text()

@@ -98,3 +98,12 @@ def display_title(document: "Document") -> str:
         if value := str(document.meta.get(field) or "").strip():
             return value
     return document.id
+
+
+def display_place(document: "Document") -> str:
+    """Where a passage stands: its file with the lines or the page; empty if that is not known."""
+    meta = document.meta
+    file = str(meta.get("file_path") or "")
+    if file and "first_line" in meta and "last_line" in meta:
+        return f"{file}:{meta['first_line']}-{meta['last_line']}"
+    return f"{file}, page {meta['page_number']}" if file and "page_number" in meta else file

@@ -1,26 +1,28 @@
-"""Files and folders of text, Markdown, PDF, HTML and JSON lines, read as Haystack documents.
+"""Files and folders read as Haystack documents.
 
 What cannot be read is never left out silently: it comes back with the reason.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from haystack import Document
-from haystack.components.preprocessors import RecursiveDocumentSplitter
 
 from trlm_retrieval.errors import DataError
-from trlm_retrieval.files import COMPRESSED, ending, read_json_lines
-from trlm_retrieval.passage_index.converting import KINDS, Unreadable, convert
+from trlm_retrieval.files import COMPRESSED, ending
+from trlm_retrieval.passage_index.converted import Section, Unreadable
+from trlm_retrieval.passage_index.converting import KINDS, convert
+from trlm_retrieval.passage_index.cutting import DEFAULT_MAX_CHARACTERS, cut
+from trlm_retrieval.passage_index.rows import KINDS as ROWS
+from trlm_retrieval.passage_index.rows import read_rows
+from trlm_retrieval.passage_index.source_code import LANGUAGES
 from trlm_retrieval.progress import track
 
 BEIR_CORPUS = "corpus.jsonl"
 _CORPORA = (BEIR_CORPUS, *(BEIR_CORPUS + suffix for suffix in COMPRESSED))
 Duplicates = Literal["fail", "first", "last"]
-DEFAULT_MAX_CHARACTERS = 800  # some 130 English words: what small sentence embedders read whole
-_SEPARATORS = ["\n\n", ".\n", ". ", "\n", " "]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,16 @@ class Reading:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A document, where it stands, and along what it may be cut."""
+
+    where: str
+    document: Document
+    sections: Sequence[Section] = ()
+    language: str | None = None
+
+
 def read(
     paths: Sequence[str | Path],
     max_characters: int = DEFAULT_MAX_CHARACTERS,
@@ -65,10 +77,12 @@ def read(
 
     A JSON lines file holds one object a line: its text under ``text`` or ``content``, its id
     (optional) under ``_id`` or ``id``; ``title``, the fields of ``meta`` or ``metadata`` and all
-    other fields become meta fields. A row with a title and no text is read as its title.
+    other fields become meta fields. A row with a title and no text is read as its title. The
+    objects of a list in a JSON file, and the rows of a CSV or TSV file, are read in the same way;
+    one without a text is read as a line ``name: value`` for each of its fields.
 
     :param paths: files and folders.
-    :param max_characters: longer documents are cut, see :func:`split`.
+    :param max_characters: longer documents are cut, see :func:`cut`.
     :param show_progress: show a bar.
     :param duplicates: what to do with a second document of the same id: ``fail``, or keep the
         ``first`` or the ``last``.
@@ -79,20 +93,23 @@ def read(
     _check(paths)
     reading = Reading()
     files = [file for path in paths for file in _files(Path(path), reading.skipped)]
-    found: dict[str, tuple[str, Document, bool]] = {}
+    found: dict[str, tuple[_Found, bool]] = {}
     for file in track(list(dict.fromkeys(files)), "Reading", enabled=show_progress):
-        for where, document in _read_file(file, reading):
-            earlier = found.get(document.id)
+        for one in _read_file(file, reading.notes):
+            if isinstance(one, Skipped):
+                reading.skipped.append(one)
+                continue
+            earlier = found.get(one.document.id)
             if earlier is not None and duplicates == "fail":
                 raise DataError(
-                    f"{where}: the id {document.id!r} is also that of {earlier[0]}: make the ids "
-                    "unique, or choose `--duplicates first` or `--duplicates last`"
+                    f"{one.where}: the id {one.document.id!r} is also that of {earlier[0].where}: "
+                    "make the ids unique, or choose `--duplicates first` or `--duplicates last`"
                 )
             if earlier is None or duplicates == "last":
-                found[document.id] = where, document, _is_beir(file)
+                found[one.document.id] = one, _is_beir(file)
     reading.documents = len(found)
-    for _, document, whole in found.values():
-        parts = [document] if whole else split([document], max_characters)
+    for one, whole in found.values():
+        parts = [one.document] if whole else _cut(one, max_characters)
         reading.cut += len(parts) > 1
         reading.passages += parts
     return reading
@@ -110,33 +127,16 @@ def read_sources(paths: Sequence[str | Path]) -> Reading:
     reading = Reading()
     for path in map(Path, paths):
         for file in _files(path, reading.skipped):
-            before = len(reading.skipped)
-            documents = [document for _, document in _read_file(file, reading)]
-            reading.documents += len(documents)
-            unread = [
-                Document(id=skipped.path, content="", meta={"file_path": str(file)})
-                for skipped in reading.skipped[before:]
-                if file == path or ending(file) in (*KINDS, ".jsonl")
-            ]
-            if ending(file) == ".jsonl" and unread:
-                documents = _in_file_order(file, documents, unread)
-            else:
-                documents += unread
-            reading.passages += documents
+            for one in _read_file(file, reading.notes):
+                if isinstance(one, Skipped):
+                    reading.skipped.append(one)
+                    if file == path or ending(file) in (*KINDS, *ROWS):
+                        blank = Document(id=one.path, content="", meta={"file_path": str(file)})
+                        reading.passages.append(blank)
+                else:
+                    reading.documents += 1
+                    reading.passages.append(one.document)
     return reading
-
-
-def _in_file_order(
-    file: Path, read: Sequence[Document], unread: Sequence[Document]
-) -> list[Document]:
-    """Documents of a JSON lines file and its rows without text, each in the place of its row; a
-    file without rows is one document without text."""
-    blank = {document.id: document for document in unread}
-    documents = iter(read)
-    return [
-        blank[where] if (where := f"{file}, line {number}") in blank else next(documents)
-        for number, _ in read_json_lines(file)
-    ] or list(unread)
 
 
 def _check(paths: Sequence[str | Path]) -> None:
@@ -149,41 +149,6 @@ def _is_beir(file: Path) -> bool:
     return file.name == BEIR_CORPUS or (
         file.suffix.lower() in COMPRESSED and file.stem == BEIR_CORPUS
     )
-
-
-def split(documents: Iterable[Document], max_characters: int) -> list[Document]:
-    """Cut long documents at paragraphs, else at sentences, lines or words.
-
-    :param documents: documents with content; the short ones are passed on as they are.
-    :param max_characters: the most characters in a passage.
-    :returns: passages; those of a cut document have its meta, its id with ``#1``, ``#2``, ...
-        added, and the id itself as ``meta["source_id"]``.
-    :raises ValueError: if ``max_characters`` is not positive.
-    """
-    if max_characters <= 0:
-        raise ValueError(f"max_characters must be positive, not {max_characters}")
-    splitter = RecursiveDocumentSplitter(
-        split_length=max_characters, split_unit="char", separators=_SEPARATORS
-    )
-    passages = []
-    for document in documents:
-        if len(document.content or "") <= max_characters:
-            passages.append(document)
-            continue
-        parts = [
-            part for part in splitter.run([document])["documents"] if (part.content or "").strip()
-        ]
-        for number, part in enumerate(parts, start=1):
-            meta = {
-                **document.meta,
-                "source_id": document.id,
-                "page_number": part.meta["page_number"],
-            }
-            text = (part.content or "").strip()
-            passages.append(
-                replace(document, id=f"{document.id}#{number}", content=text, meta=meta)
-            )
-    return passages
 
 
 def _files(path: Path, skipped: list[Skipped]) -> Iterator[Path]:
@@ -203,63 +168,29 @@ def _files(path: Path, skipped: list[Skipped]) -> Iterator[Path]:
                 yield from _files(entry, skipped)
 
 
-def _read_file(file: Path, reading: Reading) -> list[tuple[str, Document]]:
-    """The documents of a file, each with where it stands; what gives none is noted as skipped."""
+def _read_file(file: Path, notes: list[str]) -> list[_Found | Skipped]:
+    """The documents of a file in their order; what gives none is told in its place."""
     kind = ending(file)
-    if kind == ".jsonl":
-        return _read_jsonl(file, reading.skipped)
-    if kind not in KINDS:
-        what = f"{kind} files" if kind else "files without an ending"
-        reading.skipped.append(Skipped(str(file), f"{what} are not read"))
-        return []
     try:
+        if kind in ROWS:
+            rows = read_rows(file)
+            notes += rows.notes
+            return [
+                _Found(where, one) if isinstance(one, Document) else Skipped(where, one)
+                for where, one in rows.found
+            ]
+        if kind not in KINDS:
+            what = f"{kind} files" if kind else "files without an ending"
+            raise Unreadable(f"{what} are not read")
         found = convert(file)
     except Unreadable as error:
-        reading.skipped.append(Skipped(str(file), str(error)))
-        return []
+        return [Skipped(str(file), str(error))]
     if found.encoding is not None:
-        reading.notes.append(f"{file}: not UTF-8, read as {found.encoding}")
+        notes.append(f"{file}: not UTF-8, read as {found.encoding}")
     meta = {**found.meta, "file_path": str(file)}
-    return [(str(file), Document(id=file.as_posix(), content=found.text, meta=meta))]
+    document = Document(id=file.as_posix(), content=found.text, meta=meta)
+    return [_Found(str(file), document, found.sections, LANGUAGES.get(kind))]
 
 
-def _read_jsonl(path: Path, skipped: list[Skipped]) -> list[tuple[str, Document]]:
-    documents = []
-    number = 0
-    for number, row in read_json_lines(path):
-        where = f"{path}, line {number}"
-        document = _row(row, path, number)
-        if (document.content or "").strip():
-            documents.append((where, document))
-        else:
-            skipped.append(Skipped(where, "no text in it"))
-    if not number:
-        skipped.append(Skipped(str(path), "no row in it"))
-    return documents
-
-
-def _row(row: dict[str, Any], path: Path, number: int) -> Document:
-    where = f"{path}, line {number}"
-    if not {"text", "content", "title"} & row.keys():
-        raise DataError(f"{where}: the object has no 'text' or 'content'")
-    identity = _take(row, ("_id", "id"), (str, int), "text or a number", where)
-    text = _take(row, ("text", "content"), (str,), "text", where) or ""
-    title = _take(row, ("title",), (str,), "text", where)
-    own_meta = _take(row, ("meta", "metadata"), (dict,), "an object", where) or {}
-    meta = {**row, **own_meta}
-    return Document(
-        id=f"{path.as_posix()}#{number}" if identity in (None, "") else str(identity),
-        content=text if text.strip() else title or "",
-        meta={**meta, "title": title} if title else meta,
-    )
-
-
-def _take(
-    row: dict[str, Any], names: Sequence[str], kinds: tuple[type, ...], what: str, where: str
-) -> Any:
-    """Remove the field from the row that stands under one of the names, and return its value."""
-    found = [(name, row.pop(name)) for name in names if name in row]
-    for name, value in found:
-        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
-            raise DataError(f"{where}: {name!r} must be {what}, found {type(value).__name__}")
-    return next((value for _, value in found if value is not None), None)
+def _cut(found: _Found, max_characters: int) -> list[Document]:
+    return cut(found.document, found.sections, max_characters, found.language)
