@@ -149,13 +149,21 @@ def test_indexing_writes_what_the_retrievers_read(tmp_path, monkeypatch, word_em
         "<html><body><p>A page about context managers, which is long enough to be taken "
         "for the main text of it.</p></body></html>"
     )
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/a.py").write_text("def drain():\n    return 1\n")
+    (tmp_path / "code/b.csv").write_text("name,price\nPump,10\n")
+    (tmp_path / "code/c.png").write_bytes(b"x")
     pipeline = load("indexing")
-    written = pipeline.run({"router": {"sources": ["a.md", "b.txt", "c.html"]}})
+    written = pipeline.run({"reader": {"sources": ["a.md", "b.txt", "c.html", "code"]}})
     index = PassageIndex.open("trlm-index")
     assert len(index) == written["writer"]["documents_written"] >= 4
+    assert written["reader"]["skipped"] == [
+        {"path": "code/c.png", "reason": ".png files are not read"}
+    ]
+    assert "drain" in index.search_bm25("drain", top_k=1)[0].content
     assert "generators" in index.search_bm25("generators", top_k=1)[0].content
-    assert all(len(d.content.split()) <= 150 for d in index.documents())
-    again = load("indexing").run({"router": {"sources": ["a.md"]}})
+    assert all(len(d.content) <= 800 for d in index.documents())
+    again = load("indexing").run({"reader": {"sources": ["a.md"]}})
     assert again["writer"]["documents_written"] >= 1
     assert len(PassageIndex.open("trlm-index")) == len(index)
 

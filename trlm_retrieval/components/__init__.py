@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trlm_retrieval.components.answer_ranker import TRLMAnswerRanker
     from trlm_retrieval.components.chat_generator import LocalChatGenerator
     from trlm_retrieval.components.citation_attributor import TRLMCitationAttributor
+    from trlm_retrieval.components.file_reader import FilesToPassages
     from trlm_retrieval.components.index_writer import PassageIndexWriter
     from trlm_retrieval.components.query_generator import TRLMQueryGenerator
     from trlm_retrieval.components.question_filter import QuestionFilter
@@ -29,6 +30,7 @@ refuse_former_paths()
 __all__ = [
     "BM25Retriever",
     "FAISSRetriever",
+    "FilesToPassages",
     "LocalChatGenerator",
     "PassageIndexWriter",
     "QuestionFilter",
@@ -45,6 +47,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "answer_ranker": ["TRLMAnswerRanker"],
         "chat_generator": ["LocalChatGenerator"],
         "citation_attributor": ["TRLMCitationAttributor"],
+        "file_reader": ["FilesToPassages"],
         "index_writer": ["PassageIndexWriter"],
         "query_generator": ["TRLMQueryGenerator"],
         "question_filter": ["QuestionFilter"],
