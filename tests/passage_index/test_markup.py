@@ -14,6 +14,7 @@ from trlm_retrieval.pages.display import display_place, display_title
 from trlm_retrieval.passage_index.converted import Unreadable
 from trlm_retrieval.passage_index.docx_files import convert_docx
 from trlm_retrieval.passage_index.markdown import convert_markdown
+from trlm_retrieval.passage_index.pdf import joined
 from trlm_retrieval.passage_index.reading import Reading, read
 
 WORDS = "A word of it. " * 20
@@ -197,3 +198,16 @@ def test_pages_of_a_pdf_are_told(tmp_path: Path) -> None:
     assert {passage.meta["page_number"] for passage in passages} == {1, 2}
     assert display_title(passages[-1]) == str(path)
     assert display_place(passages[-1]) == f"{path}, page 2"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a schlüs\ufffesigen word", "a schlüssigen word"),
+        ("Linux\ufffeSystem", "Linux-System"),
+        ("a well\ufffeknown one, well-known", "a well-known one, well-known"),
+        ("(a)\ufffe(b)", "(a)-(b)"),
+    ],
+)
+def test_words_that_the_end_of_a_line_cuts(text: str, expected: str) -> None:
+    assert joined(text) == expected

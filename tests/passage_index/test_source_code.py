@@ -69,6 +69,16 @@ def test_passages_tell_the_lines_and_what_they_stand_in(tmp_path: Path) -> None:
     assert (reading.documents, reading.cut) == (1, 1)
 
 
+def test_decorators_and_first_lines_stand_in_their_definition() -> None:
+    text = (
+        "@a.wrapper\ndef pump(valve):\n" + "    valve.turn(1)\n" * 5 + "\n\nclass B:\n    x = 1\n"
+    )
+    pieces = cut_code(text, "python", 70)
+    assert pieces is not None
+    assert list(dict.fromkeys(piece.headings for piece in pieces)) == [("pump",), ("B",)]
+    assert pieces[0].text.startswith("@a.wrapper\ndef pump(valve):")
+
+
 def test_a_short_file_stays_whole(tmp_path: Path) -> None:
     [passage] = read([written(tmp_path / "pump.py", PUMP)], 1000).passages
     assert passage.content == PUMP

@@ -34,7 +34,11 @@ def pages(data: bytes) -> list[str]:
             protected = "password" in str(error).lower()
             reason = "the PDF is protected by a password" if protected else "damaged PDF"
             raise Unreadable(reason) from error
-    text = "\f".join(found).replace("\r\n", "\n").replace("\r", "\n")
+    return joined("\f".join(found).replace("\r\n", "\n").replace("\r", "\n")).split("\f")
+
+
+def joined(text: str) -> str:
+    """A text from PDFium with the words whole that the end of a line cuts."""
     hyphened = set(_HYPHENED.findall(text))
 
     def whole(broken: re.Match[str]) -> str:
@@ -42,4 +46,4 @@ def pages(data: bytes) -> list[str]:
         keeps = second[0].isupper() or f"{first}-{second}" in hyphened
         return f"{first}-{second}" if keeps else first + second
 
-    return _BROKEN.sub(whole, text).replace("\ufffe", "-").split("\f")
+    return _BROKEN.sub(whole, text).replace("\ufffe", "-")

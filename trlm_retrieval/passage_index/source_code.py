@@ -43,7 +43,7 @@ _GRAMMARS = {  # modules and functions that are not tree_sitter_LANGUAGE.languag
 # The kinds of syntax nodes that are headings where they have a name and hold the piece.
 _DEFINITIONS = re.compile(
     r"((generator_)?function|method|constructor|(abstract_)?class|interface|enum|struct|record|trait"
-    r"|namespace)_(definition|declaration|item|specifier)"
+    r"|namespace|decorated)_(definition|declaration|item|specifier)"
     r"|method|singleton_method|class|module|internal_module|impl_item|mod_item|type_spec"
 )
 _AFTER = re.compile(r"\W+\Z")  # what may stand behind the end of a definition, as a bracket
@@ -101,10 +101,15 @@ def cut_code(text: str, language: str, max_characters: int) -> list[Piece] | Non
     spans = _without_scraps(text, spans, max_characters)
     around = _around(definitions, [start for start, _ in spans])
     newlines = [i for i, character in enumerate(text) if character == "\n"]
-    pieces = []
+    named: list[tuple[int, int, tuple[str, ...]]] = []
     for (start, end), inside in zip(spans, around, strict=True):
         last = start + len(_AFTER.sub("", text[start:end]))
         names = tuple(one.name for one in inside if last <= one.end)
+        if named and names and names == named[-1][2] and end - named[-1][0] <= max_characters:
+            start = named.pop()[0]  # of one definition, as its first line and its body
+        named.append((start, end, names))
+    pieces = []
+    for start, end, names in named:
         line = text.rfind("\n", 0, start) + 1
         if not text[line:start].strip() and end - line <= max_characters:
             start = line  # with its indentation
@@ -173,13 +178,16 @@ def _has_word(text: str) -> bool:
 
 def _definitions(root: "Node") -> list[_Definition] | None:
     """Definitions, outer ones first; None if the syntax is nested too deeply."""
-    found = []
+    found: list[_Definition] = []
     cursor = root.walk()
     depth = 0
     while True:
         node = cursor.node
         if node is not None and node.is_named and (name := _name(node)):
-            found.append(_Definition(node.start_byte, node.end_byte, name))
+            one = _Definition(node.start_byte, node.end_byte, name)
+            decorated = found and (found[-1].end, found[-1].name) == (one.end, name)
+            if not decorated:
+                found.append(one)
         if cursor.goto_first_child():
             depth += 1
             if depth > _DEEPEST:
@@ -201,6 +209,9 @@ def _name(node: "Node") -> str | None:
         return None
     elif node.type.endswith("_specifier") and node.child_by_field_name("body") is None:
         return None  # a type that is used, not defined
+    if node.type == "decorated_definition":  # Python's decorators and what they stand before
+        defined = node.child_by_field_name("definition")
+        return _name(defined) if defined is not None else None
     named: Any = node.child_by_field_name("name")
     if named is None and node.type == "impl_item":
         named = node.child_by_field_name("type")
