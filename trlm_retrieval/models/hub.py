@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from trlm_retrieval.errors import ModelError
 
@@ -25,7 +26,7 @@ class Hub:
     token: str | None = None
     revision: str | None = None
 
-    def arguments(self, source: str | Path) -> dict[str, str | None]:
+    def arguments(self, source: str | Path) -> dict[str, Any]:
         """What a loader of transformers is told, where the source is no path of this machine."""
         if isinstance(source, Path):
             return {}
