@@ -26,10 +26,10 @@ from trlm_retrieval.serving.settings import ServingSettings
 IMAGES = Path(__file__).parent / "images"
 QUESTION = "how do I make my own context manager"
 ANSWER = (
-    "A context manager is an object with the methods __enter__ and __exit__. "
-    "The with statement calls __enter__ first and __exit__ last, even after an exception. "
-    "If __exit__ returns a false value, the exception is propagated. "
-    "Context managers were invented by a committee in 1987."
+    "A context manager defines the runtime context of a with statement. "
+    "It is not normally invoked using the with statement. "
+    "The three arguments of __exit__ describe the exception that caused the context to be exited. "
+    "Paris is mild in spring."
 )
 SYSTEMS = "bm25,dense,fusion,reverse,default"
 COLOURS = 128  # of a picture, so that it stays small
