@@ -7,7 +7,7 @@ from typing import Any
 
 from haystack import Document, component
 
-from trlm_retrieval.components.base import SerialisableComponent
+from trlm_retrieval.components.base import SerialisableComponent, in_thread
 from trlm_retrieval.passage_index.reading import DEFAULT_MAX_CHARACTERS, Duplicates, read
 
 logger = logging.getLogger(__name__)
@@ -67,3 +67,5 @@ class FilesToPassages(SerialisableComponent):
             "documents": reading.passages,
             "skipped": [asdict(skipped) for skipped in reading.skipped],
         }
+
+    run_async = in_thread(run)
