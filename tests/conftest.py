@@ -38,7 +38,7 @@ CHROMIUM = next(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, no asynchronous test can run
 def browser() -> Iterator[Any]:
     """A headless Chromium; tests that need one are skipped where none is installed."""
     if CHROMIUM is None:
