@@ -19,7 +19,7 @@ from trlm_retrieval.pages.explanation import explanation_page
 from trlm_retrieval.passage_index import shared_index
 from trlm_retrieval.passage_index.filters import Filters
 from trlm_retrieval.pipelines.search import first_stage, search
-from trlm_retrieval.pipelines.settings import search_inputs, search_settings
+from trlm_retrieval.pipelines.settings import answer_inputs, search_settings, share_model
 from trlm_retrieval.serving.examples import example_questions
 from trlm_retrieval.serving.gate import Busy, Gate, TooSlow
 from trlm_retrieval.serving.schemas import (
@@ -78,10 +78,7 @@ class Engine:
         )
         held: list[Any] = [self.retrieval.get_component("ranker"), self.rerank_ranker]
         held += [self.cited_rag.get_component(name) for name in ("ranker", "citations")]
-        for component in held:
-            if component.model == self.model:
-                component.model = lm
-                component.warm_up()
+        share_model(lm, self.model, held)
         self.first_stage.warm_up()
         self.retrieval.warm_up()  # cited_rag's generator is loaded by the first who asks it
         self.gate = Gate(
@@ -226,8 +223,7 @@ class Engine:
     def _answers(
         self, query: str, top_k: int, filters: Filters | None, markers: bool
     ) -> list[GeneratedAnswer]:
-        inputs = search_inputs(query, top_k, False, filters)
-        inputs |= {"answer": {"query": query}, "prompt": {"question": query}}
+        inputs = answer_inputs(query, top_k, filters)
         inputs |= {"citations": {"write_markers": markers}}
         found = self.cited_rag.run(inputs)
         answers: list[GeneratedAnswer] = found["citations"]["answers"]

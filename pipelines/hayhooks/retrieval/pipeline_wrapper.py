@@ -4,14 +4,18 @@ TRLM_INDEX names the index's folder, TRLM_MODEL the model that ranks; by default
 the model whose states stand beside it, or else the pipeline's own.
 """
 
-import os
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import HTTPException
 from hayhooks import BasePipelineWrapper
-from haystack import Pipeline
+from pydantic import Field
 
-from trlm_retrieval.pipelines.settings import search_inputs, search_settings
+from trlm_retrieval.pipelines.settings import (
+    passage_fields,
+    pipeline_from_environment,
+    run_for_client,
+    search_inputs,
+)
 
 _CANDIDATES = 20
 
@@ -21,25 +25,24 @@ class PipelineWrapper(BasePipelineWrapper):
 
     def setup(self) -> None:
         """Load the index and the model, once."""
-        index = Path(os.environ.get("TRLM_INDEX", "trlm-index"))
-        settings = search_settings("retrieval", index, os.environ.get("TRLM_MODEL"), _CANDIDATES)
-        self.pipeline = Pipeline.from_dict(settings)
-        self.pipeline.warm_up()
+        self.pipeline = pipeline_from_environment("retrieval", _CANDIDATES)
 
-    def run_api(self, query: str, top_k: int = 10) -> list[dict[str, Any]]:
+    def run_api(
+        self,
+        query: str,
+        top_k: Annotated[int, Field(ge=1, le=_CANDIDATES)] = 10,
+        filters: dict[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
         """
         Passages of the index for a question, best first.
 
         :param query: The question.
         :param top_k: Passages to return at most.
+        :param filters: Only passages that match, in Haystack's filter syntax.
         """
-        found = self.pipeline.run(search_inputs(query, _CANDIDATES, explain=False))
-        return [
-            {
-                "id": document.id,
-                "content": document.content,
-                "meta": document.meta,
-                "score": document.score,
-            }
-            for document in found["ranker"]["documents"][:top_k]
-        ]
+        inputs = search_inputs(query, _CANDIDATES, False, filters)
+        try:
+            found = run_for_client(self.pipeline, inputs)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+        return [passage_fields(document) for document in found["ranker"]["documents"][:top_k]]
