@@ -90,6 +90,10 @@ def test_filters_hold(url):
     assert found["id"] == "keys"
     [found] = ask(url, "cited_rag", filters=ONLY_KEYS).json()["result"]["passages"]
     assert found["id"] == "keys"
+    nowhere = ONLY_KEYS | {"value": "nowhere"}
+    assert ask(url, "retrieval", filters=nowhere).json()["result"] == []
+    nothing = ask(url, "cited_rag", filters=nowhere)
+    assert nothing.status_code == 404 and nothing.json()["detail"] == "no passage found"
 
 
 @pytest.mark.parametrize("pipeline", ["retrieval", "cited_rag"])

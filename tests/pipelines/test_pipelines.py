@@ -140,6 +140,21 @@ def test_cited_rag_attributes_the_answer(here, tiny_lm_folder, monkeypatch):
     assert answer.query == QUERY and len(answer.documents) == 3
 
 
+@pytest.mark.parametrize("name", ["rag", "cited_rag"])
+def test_nothing_is_generated_where_no_passage_is_found(here, tiny_lm_folder, monkeypatch, name):
+    def reply(messages, generation_kwargs=None):
+        raise AssertionError("the generator was asked")
+
+    pipeline = with_model(name, tiny_lm_folder)
+    monkeypatch.setattr(pipeline.get_component("generator"), "run", reply)
+    monkeypatch.setattr(pipeline.get_component("generator"), "warm_up", lambda: None)
+    nowhere = {"field": "meta.title", "operator": "==", "value": "nowhere"}
+    asked = {"query": QUERY, "filters": nowhere}
+    inputs = {name: {"query": QUERY} for name in ("ranker", "answer")}
+    inputs |= {"bm25": asked, "dense": asked, "prompt": {"question": QUERY}}
+    assert pipeline.run(inputs) == {"found": {"nothing": "no passage found"}}
+
+
 def test_indexing_writes_what_the_retrievers_read(tmp_path, monkeypatch, word_embedder):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(index_module, "shared_embedder", lambda name: word_embedder)

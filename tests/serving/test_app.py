@@ -247,6 +247,20 @@ def test_filters_hold_for_both_retrievers(client, say):
     assert client.post("/explain", json=none).status_code == 404
 
 
+def test_no_answer_is_written_where_no_passage_is_found(client, monkeypatch):
+    def generate(messages, generation_kwargs=None):
+        raise AssertionError("the generator was asked")
+
+    generator = client.app.state.engine.cited_rag.get_component("generator")
+    monkeypatch.setattr(generator, "run", generate)
+    monkeypatch.setattr(generator, "warm_up", lambda: None)
+    none = {"query": QUERY, "filters": ONLY_GEN | {"value": "nowhere"}}
+    for path in ("/cited_rag/run", "/cited_rag/page"):
+        answer = client.post(path, json=none)
+        assert answer.status_code == 404 and answer.json()["detail"] == "no passage found"
+        assert client.post(path, json={"query": QUERY}).status_code == 500
+
+
 @pytest.mark.parametrize(
     "path", ["/first_stage/run", "/retrieval/run", "/cited_rag/run", "/explain"]
 )

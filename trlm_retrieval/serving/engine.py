@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import exp
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -119,7 +120,7 @@ class Engine:
 
     async def answer(self, query: str, top_k: int, filters: Filters | None) -> CitedAnswer:
         """An answer written from the best passages, each sentence with its citations."""
-        [answer] = await self._run(lambda: self._answers(query, top_k, filters, True))
+        answer = await self._answer(query, top_k, filters, markers=True)
         measured = answer.meta[META_KEY]
         return CitedAnswer(
             answer=answer.data,
@@ -130,7 +131,7 @@ class Engine:
 
     async def answer_page(self, query: str, top_k: int, filters: Filters | None) -> str:
         """The same as a whole HTML page."""
-        [answer] = await self._run(lambda: self._answers(query, top_k, filters, False))
+        answer = await self._answer(query, top_k, filters, markers=False)
         return citation_page(answer, {"model": self.model, "index": self.about.index})
 
     async def rerank(
@@ -220,14 +221,15 @@ class Engine:
                 413, f"the request holds {texts} texts, the server takes {most}; send less"
             )
 
-    def _answers(
+    async def _answer(
         self, query: str, top_k: int, filters: Filters | None, markers: bool
-    ) -> list[GeneratedAnswer]:
+    ) -> GeneratedAnswer:
         inputs = answer_inputs(query, top_k, filters)
-        inputs |= {"citations": {"write_markers": markers}}
-        found = self.cited_rag.run(inputs)
-        answers: list[GeneratedAnswer] = found["citations"]["answers"]
-        return answers
+        found = await self._run(lambda: self.cited_rag.run(inputs, include_outputs_from={"answer"}))
+        if "citations" not in found:  # nothing is generated then
+            raise HTTPException(404, "no passage found")
+        [written], [cited] = (found[name]["answers"] for name in ("answer", "citations"))
+        return cited if markers else replace(cited, data=written.data)
 
     async def _run(self, work: Callable[[], T]) -> T:
         """Work through the gate; what goes wrong becomes an HTTP status."""

@@ -48,6 +48,8 @@ class PipelineWrapper(BasePipelineWrapper):
             found = run_for_client(self.pipeline, answer_inputs(query, top_k, filters))
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
+        if "citations" not in found:
+            raise HTTPException(404, found["found"]["nothing"])
         [answer] = found["citations"]["answers"]
         measured = answer.meta["trlm"]
         return {
