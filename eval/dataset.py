@@ -1,4 +1,4 @@
-"""Retrieval collections in BEIR layout: a folder, a hub id, or the demo."""
+"""Retrieval collections: a BEIR folder, a hub id, one of ir_datasets, or the demo."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from trlm_retrieval.errors import DataError
 from trlm_retrieval.files import COMPRESSED, read_json_lines
 from trlm_retrieval.passage_index.documents import passage_text
 
+from . import irds
 from .judgements import (
     ENDINGS,
     Contradictions,
@@ -67,8 +68,9 @@ def load_dataset(
     """Load a collection.
 
     :param data: a BEIR folder (``corpus.jsonl``, ``queries.jsonl``, ``qrels/SPLIT.tsv``, each of
-        them compressed or not), the hub id of one, or ``demo``.
-    :param split: which judgements; the demo has only one.
+        them compressed or not), the hub id of one, ``irds:NAME`` for one of ir_datasets, or
+        ``demo``.
+    :param split: which judgements; the demo has only one, and names of ir_datasets say which.
     :param judgements: what is done about a document with two grades for one query: ``strict``
         raises, ``highest`` takes the higher grade.
     :raises DataError: if files are missing, a line is malformed or stands twice (named with its
@@ -76,13 +78,17 @@ def load_dataset(
     """
     if data == DEMO:
         return _demo()
+    if data.startswith(irds.PREFIX):
+        return _assemble(data, *_from_irds(data), judgements)
     folder = Path(data)
     if folder.is_dir():
         return _assemble(folder.resolve().name, *_from_folder(folder, split), judgements)
     # Beside a folder that is there it is a mistyped path, which no hub needs to be asked about.
     if data.count("/") == 1 and not data.startswith((".", "/")) and not folder.parent.is_dir():
         return _assemble(data, *_from_hub(data, split), judgements)
-    raise DataError(f"--data {data}: no such folder; give a BEIR folder, a hub id, or 'demo'")
+    raise DataError(
+        f"--data {data}: no such folder; give a BEIR folder, a hub id, irds:NAME or 'demo'"
+    )
 
 
 def _demo() -> RetrievalDataset:
@@ -147,6 +153,17 @@ def _from_hub(name: str, split: str) -> tuple[_Table, _Table, _Judged]:
         _Table(f"{name}, corpus", "row", enumerate(corpus, start=1)),
         _Table(f"{name}, queries", "row", enumerate(queries, start=1)),
         _Judged(f"{name}-qrels, {split}", "row", _hub_judgements(f"{name}-qrels, {split}", judged)),
+    )
+
+
+def _from_irds(data: str) -> tuple[_Table, _Table, _Judged]:
+    found = irds.open_collection(data)
+    documents = irds.rows(data, found.docs_iter, "documents")
+    queries = irds.rows(data, found.queries_iter, "queries")
+    return (
+        _Table(f"{data}, documents", "row", enumerate(documents, start=1)),
+        _Table(f"{data}, queries", "row", enumerate(queries, start=1)),
+        _Judged(f"{data}, judgements", "row", irds.judgements(data, found.qrels_iter)),
     )
 
 

@@ -13,7 +13,9 @@ from trlm_retrieval.models.store import resolve
 
 # The extra that brings a module, for those that are imported only where they are needed.
 EXTRA_OF = {
-    **dict.fromkeys(("datasets", "ir_measures", "matplotlib", "psutil", "sklearn"), "eval"),
+    **dict.fromkeys(
+        ("datasets", "ir_datasets", "ir_measures", "matplotlib", "psutil", "sklearn"), "eval"
+    ),
     **dict.fromkeys(("fastapi", "prometheus_client", "uvicorn"), "serve"),
     "gguf": "gguf",
     "haystack_integrations": "generate",
@@ -95,13 +97,19 @@ def check_paths(paths: Iterable[str | Path]) -> None:
 
 
 def check_data(data: str) -> None:
-    """Check that a collection is ``demo``, a folder, or may be the hub id of one.
+    """Check that a collection is ``demo``, a folder, or may be one of ir_datasets or of the hub.
 
     :raises DataError: if it is none of them.
+    :raises ModuleNotFoundError: if ir_datasets is needed and not installed.
     """
     folder = Path(data)
+    if data.startswith("irds:"):
+        check_extras("ir_datasets")
+        return
     if data == "demo" or folder.is_dir():
         return
     # Beside a folder that is there it is a mistyped path, which no hub needs to be asked about.
     if data.count("/") != 1 or data.startswith((".", "/")) or folder.parent.is_dir():
-        raise DataError(f"--data {data}: no such folder; give a BEIR folder, a hub id, or 'demo'")
+        raise DataError(
+            f"--data {data}: no such folder; give a BEIR folder, a hub id, irds:NAME or 'demo'"
+        )

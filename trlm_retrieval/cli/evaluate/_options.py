@@ -10,7 +10,12 @@ from trlm_retrieval.cli._checks import check_base, check_extras, check_model
 DEFAULT_CACHE = Path(".trlm-eval")
 
 DataOption = Annotated[
-    str, typer.Option("--data", help="A BEIR folder, a hub id, or `demo`.", show_default=False)
+    str,
+    typer.Option(
+        "--data",
+        help="A BEIR folder, a hub id, `irds:NAME` for one of ir_datasets, or `demo`.",
+        show_default=False,
+    ),
 ]
 ModelOption = Annotated[
     str, typer.Option("--model", help="Name, folder, .gguf file or hub id of the model.")

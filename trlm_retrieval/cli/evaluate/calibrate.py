@@ -25,7 +25,9 @@ def calibrate(
     data: Annotated[
         list[str],
         typer.Option(
-            "--data", help="A BEIR folder, a hub id, or `demo`; give several.", show_default=False
+            "--data",
+            help="A BEIR folder, a hub id, `irds:NAME` or `demo`; give several.",
+            show_default=False,
         ),
     ],
     model: ModelOption = "smollm2-135m",
