@@ -48,3 +48,11 @@ def test_the_reference_has_every_public_name(package):
 def test_every_page_stands_in_the_menu():
     menu = (DOCS.parent / ".mkdocs.yml").read_text(encoding="utf-8")
     assert not [page.name for page in DOCS.glob("*.md") if f": {page.name}" not in menu]
+
+
+def test_the_libraries_are_named_in_the_versions_that_the_tests_run_with():
+    pinned = (DOCS.parent / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    page = (DOCS / "integrations.md").read_text(encoding="utf-8")
+    named = re.findall(r"\| `([\w-]+)` ([\d.]+) \|", page)
+    assert len(named) == 4
+    assert not [(name, version) for name, version in named if f"{name}=={version}" not in pinned]

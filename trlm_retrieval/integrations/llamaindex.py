@@ -1,5 +1,7 @@
 """LlamaIndex: a node postprocessor, for a query engine or behind a retriever."""
 
+from typing import Any
+
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
@@ -30,7 +32,8 @@ class TRLMPostprocessor(BaseNodePostprocessor):
     _reranker: Reranker = PrivateAttr()
 
     def __init__(self, reranker: Reranker, *, top_n: int = 10) -> None:
-        super().__init__(top_n=top_n)
+        fields: dict[str, Any] = {"top_n": top_n}  # the base's signature does not name it
+        super().__init__(**fields)
         self._reranker = reranker
 
     @classmethod
