@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 CONSTRAINTS ?= --constraint constraints.txt
 PIP    := $(BIN)/python -m pip install --quiet $(CONSTRAINTS)
 
-.PHONY: setup demo test test-portable test-all bench lint docs screenshots audit clean
+.PHONY: setup demo test test-portable test-all bench lint docs screenshots notebooks audit clean
 
 setup: $(VENV)/.installed
 
@@ -60,6 +60,11 @@ docs: $(VENV)/.base
 screenshots: setup
 	$(BIN)/trlm models pull smollm2-135m minilm
 	$(BIN)/python docs/screenshots.py
+
+# Runs docs/notebooks and writes what they print into them.
+notebooks: setup
+	$(BIN)/trlm models pull smollm2-135m minilm
+	$(BIN)/python tests/notebooks/execute.py docs/notebooks/*.ipynb
 
 bench: setup
 	$(PIP) --editable '.[dev,bench]'

@@ -47,7 +47,8 @@ def test_the_reference_has_every_public_name(package):
 
 def test_every_page_stands_in_the_menu():
     menu = (DOCS.parent / ".mkdocs.yml").read_text(encoding="utf-8")
-    assert not [page.name for page in DOCS.glob("*.md") if f": {page.name}" not in menu]
+    pages = [page.relative_to(DOCS) for page in DOCS.rglob("*") if page.suffix in (".md", ".ipynb")]
+    assert not [page for page in pages if f": {page.as_posix()}\n" not in menu]
 
 
 def test_the_libraries_are_named_in_the_versions_that_the_tests_run_with():
