@@ -32,7 +32,7 @@ def calibrated_folder(make_tiny_lm, tmp_path):
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_script_runs(block, calibrated_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trlm_retrieval.models.source.resolve", lambda name: calibrated_folder)
+    monkeypatch.setattr("trlm_retrieval.models.source.resolve", lambda name, hub: calibrated_folder)
     exec(compile(block, "docs", "exec"), {})
     assert capsys.readouterr().out.strip()
 

@@ -29,7 +29,7 @@ def test_there_are_scripts_of_at_most_fifteen_lines():
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_the_script_runs(number, here, tiny_lm_folder, monkeypatch, capsys):
-    monkeypatch.setattr("trlm_retrieval.models.source.resolve", lambda name: tiny_lm_folder)
+    monkeypatch.setattr("trlm_retrieval.models.source.resolve", lambda name, hub: tiny_lm_folder)
     exec(compile(BLOCKS[number], f"README block {number}", "exec"), {})
     printed = capsys.readouterr().out.strip()
     assert printed and "False" not in printed.splitlines()

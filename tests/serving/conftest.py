@@ -60,7 +60,7 @@ def _tiny(tiny_lm_folder: Path, word_embedder: Any) -> Iterator[None]:
     """The tiny model wherever a pulled one is named."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(index_module, "shared_embedder", lambda name: word_embedder)
-        patch.setattr("trlm_retrieval.models.source.resolve", lambda name: tiny_lm_folder)
+        patch.setattr("trlm_retrieval.models.source.resolve", lambda name, hub: tiny_lm_folder)
         yield
 
 

@@ -135,7 +135,7 @@ def test_a_calibrated_model_gives_probabilities(make_client, make_tiny_lm, tmp_p
     lm = make_tiny_lm("both")
     lm.calibration = Calibration(str(lm.template()), (-1.0, 2.0, 0.1), (0.0, 1.0, 0.0))
     lm.save(tmp_path / "tiny")
-    monkeypatch.setattr("trlm_retrieval.models.source.resolve", lambda name: tmp_path / "tiny")
+    monkeypatch.setattr("trlm_retrieval.models.source.resolve", lambda name, hub: tmp_path / "tiny")
     with make_client() as client:
         sent = {"query": QUERY, "documents": [*TEXTS, " "]}
         results = client.post("/v1/rerank", json=sent).json()["results"]

@@ -23,7 +23,7 @@ def app(served_index, make_tiny_lm, tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibrated")
     lm.save(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trlm_retrieval.models.source.resolve", lambda name: folder)
+        patch.setattr("trlm_retrieval.models.source.resolve", lambda name, hub: folder)
         app = create_app(ServingSettings(served_index))
     answers = app.state.engine.cited_rag
     generator = answers.get_component("generator")
