@@ -8,7 +8,7 @@ from typing import Any
 from haystack import Document, Pipeline
 from haystack.core.errors import PipelineRuntimeError
 
-from trlm_retrieval.errors import causes
+from trlm_retrieval.errors import TRLMError, causes
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.state_folder import model_of_states
 from trlm_retrieval.passage_index.files import STATES, read_manifest
@@ -108,9 +108,11 @@ def run_for_client(pipeline: Pipeline, inputs: dict[str, dict[str, Any]]) -> dic
     try:
         return pipeline.run(inputs)
     except PipelineRuntimeError as error:
-        mistakes = [cause for cause in causes(error) if isinstance(cause, ValueError)]
-        if mistakes:
-            raise mistakes[0] from error
+        for cause in causes(error):
+            if isinstance(cause, TRLMError):
+                break  # of the index or the model, whatever caused it
+            if isinstance(cause, ValueError):
+                raise cause from error
         raise
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from haystack import Document, Pipeline
-from haystack.core.errors import DeserializationError
+from haystack.core.errors import DeserializationError, PipelineRuntimeError
 
 from trlm_retrieval.components import (
     BM25Retriever,
@@ -19,9 +19,11 @@ from trlm_retrieval.components import (
     TRLMRanker,
     TRLMSafetyFilter,
 )
+from trlm_retrieval.errors import ModelError
 from trlm_retrieval.passage_index import PassageIndex
 from trlm_retrieval.passage_index import index as index_module
 from trlm_retrieval.pipelines import load, names, path
+from trlm_retrieval.pipelines.settings import run_for_client, search_inputs
 
 OWN = ["cited_rag", "indexing", "rag", "retrieval"]
 QUERY = "how does the with statement call exit"
@@ -153,6 +155,19 @@ def test_nothing_is_generated_where_no_passage_is_found(here, tiny_lm_folder, mo
     inputs = {name: {"query": QUERY} for name in ("ranker", "answer")}
     inputs |= {"bm25": asked, "dense": asked, "prompt": {"question": QUERY}}
     assert pipeline.run(inputs) == {"found": {"nothing": "no passage found"}}
+
+
+def test_a_mistake_of_the_client_is_told_apart(here, tiny_lm_folder, monkeypatch):
+    def fail(**inputs):
+        raise ModelError("the model is damaged") from ValueError("not JSON")
+
+    pipeline = with_model("retrieval", tiny_lm_folder)
+    malformed = search_inputs(QUERY, 3, False, {"field": "meta.title"})
+    with pytest.raises(ValueError, match="filters: 'operator' is missing"):
+        run_for_client(pipeline, malformed)
+    monkeypatch.setattr(pipeline.get_component("ranker"), "run", fail)
+    with pytest.raises(PipelineRuntimeError, match="the model is damaged"):
+        run_for_client(pipeline, search_inputs(QUERY, 3, False))
 
 
 def test_indexing_writes_what_the_retrievers_read(tmp_path, monkeypatch, word_embedder):
