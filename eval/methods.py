@@ -27,7 +27,7 @@ def choose_methods(
         is none.
     """
     if named is None:
-        return _that_can_run(default, scorer.lm, forward)
+        return that_can_run(default, scorer.lm, forward)
     if not named:
         raise DataError(f"no method is asked for; there are {', '.join(there)}")
     if unknown := [name for name in named if name not in there]:
@@ -37,9 +37,13 @@ def choose_methods(
     return list(named), []
 
 
-def _that_can_run(
-    methods: Sequence[str], lm: TimeReversedLM, forward: Template
+def that_can_run(
+    methods: Sequence[str], lm: TimeReversedLM, forward: str | Template
 ) -> tuple[list[str], list[str]]:
+    """The methods that a model can do, and a note on those that are left out.
+
+    :param forward: what methods whose names begin with ``forward`` score by.
+    """
     try:
         lm.template(forward)
     except ModelError:

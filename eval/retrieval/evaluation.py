@@ -15,13 +15,14 @@ from trlm_retrieval.progress import progress_bar
 
 from ..dataset import RetrievalDataset, own_documents
 from ..measures import MAIN_MEASURE, per_query
+from ..methods import CROSS_ENCODER, that_can_run
 from ..result import Result, summarise, timed
 from ..runs import Run, ranked
 from ..sampling import draw
 from ..score_cache import Score, ScoreCache, cut_note
 from .first_stage import BOTH, best, given_run, named, search
 
-SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default", "cross-encoder")
+SYSTEMS = ("bm25", "dense", "fusion", "forward", "reverse", "default", CROSS_ENCODER)
 NEED_MODEL = ("forward", "reverse", "default")
 DEFAULT_RERANK = 20
 
@@ -82,7 +83,7 @@ def evaluate_retrieval(
     dataset: RetrievalDataset,
     lm: TimeReversedLM | None,
     model: str,
-    systems: Sequence[str] = SYSTEMS[:-1],
+    systems: Sequence[str] | None = None,
     *,
     cross_encoder: CrossEncoder | None = None,
     embedder: str = DEFAULT_EMBEDDER,
@@ -100,6 +101,7 @@ def evaluate_retrieval(
     :param lm: the model; None where no system needs one.
     :param model: its name, for the result.
     :param systems: names out of :data:`SYSTEMS`; only first stages that they need are searched.
+        None runs all but the cross-encoder, as far as the model can.
     :param cross_encoder: for the system of that name, alone and mixed with the first stage as
         ``default`` is.
     :param embedder: of the dense first stage.
@@ -109,11 +111,18 @@ def evaluate_retrieval(
     :param first_stage_weight: of the first stage's scores in ``default``; by default the ranker's.
     :param relevance_level: see :func:`~trlm_retrieval.eval.measures.measures`.
     :raises DataError: if a system is unknown or none is named, or the run fits no query.
+    :raises ModelError: if the model cannot score forwards, and ``forward`` is named.
     """
+    notes: list[str] = []
+    if systems is None:
+        without_peer = [name for name in SYSTEMS if name != CROSS_ENCODER]
+        systems = without_peer
+        if lm is not None:
+            systems, notes = that_can_run(without_peer, lm, "forward")
     _check(systems, lm, cross_encoder)
     weight = choose_weight(first_stage_weight, lm.first_stage_weight if lm else None)
     dataset, own = _without_own(dataset)
-    warnings = [*dataset.warnings, *_unreachable(dataset, relevance_level)]
+    warnings = [*notes, *dataset.warnings, *_unreachable(dataset, relevance_level)]
     seconds: dict[str, float] = {}
     depth = top_k
     if first_stage_run is not None:
@@ -182,7 +191,9 @@ def _check(
         raise DataError(f"unknown system {unknown[0]!r}; there are {there}")
     if lm is None and (needs := [name for name in NEED_MODEL if name in systems]):
         raise DataError(f"system {needs[0]!r} needs a model")
-    if cross_encoder is None and "cross-encoder" in systems:
+    if lm is not None and "forward" in systems:
+        lm.template("forward")
+    if cross_encoder is None and CROSS_ENCODER in systems:
         raise DataError("system 'cross-encoder' needs a cross-encoder")
 
 

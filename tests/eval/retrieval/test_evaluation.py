@@ -13,7 +13,7 @@ import pytest
 from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.components.fusion import combine
 from trlm_retrieval.components.ranker import TRLMRanker
-from trlm_retrieval.errors import DataError
+from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.eval.dataset import load_dataset
 from trlm_retrieval.eval.retrieval.evaluation import SYSTEMS, evaluate_retrieval
 from trlm_retrieval.eval.runs import read_run, write_run
@@ -242,6 +242,16 @@ def test_unknown_systems_and_a_missing_model(beir, tmp_path):
         evaluate_retrieval(dataset, None, "none", ["reverse"], cache_folder=tmp_path)
     with pytest.raises(DataError, match="no system is asked for"):
         evaluate_retrieval(dataset, None, "none", [], cache_folder=tmp_path)
+
+
+def test_a_model_that_does_not_score_forwards(beir, make_tiny_lm, tmp_path, monkeypatch):
+    dataset, lm = load_dataset(str(beir)), make_tiny_lm("reverse")
+    result = evaluate_retrieval(dataset, lm, "tiny", cache_folder=tmp_path).result
+    assert set(result.systems) == set(SYSTEMS) - {"forward", "cross-encoder"}
+    assert result.warnings[0].startswith("forward are left out: this model does not score forwards")
+    monkeypatch.setattr("trlm_retrieval.eval.retrieval.evaluation.search", pytest.fail)
+    with pytest.raises(ModelError):  # before anything is indexed
+        evaluate_retrieval(dataset, lm, "tiny", ["forward"], cache_folder=tmp_path)
 
 
 @pytest.mark.parametrize(

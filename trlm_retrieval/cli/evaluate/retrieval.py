@@ -50,8 +50,13 @@ def retrieval(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of that draw.")] = 0,
     systems: Annotated[
-        str, typer.Option(help="Comma-separated systems; `cross-encoder` is one more.")
-    ] = "bm25,dense,fusion,forward,reverse,default",
+        str | None,
+        typer.Option(
+            help="Comma-separated systems; `cross-encoder` is one more. [default: "
+            "bm25,dense,fusion,forward,reverse,default, as far as the model can]",
+            show_default=False,
+        ),
+    ] = None,
     cross_encoder: CrossEncoderOption = DEFAULT_CROSS_ENCODER,
     embedder: Annotated[
         str, typer.Option(help="Sentence embedder of the dense first stage.")
@@ -95,8 +100,8 @@ def retrieval(
     * `trlm eval retrieval --data demo --systems fusion,default,cross-encoder`
     """
     check_data(data)
-    names = split_names(systems) or []
-    needs_model = bool({"forward", "reverse", "default"} & set(names))
+    names = split_names(systems)
+    needs_model = names is None or bool({"forward", "reverse", "default"} & set(names))
     check_model_and_extra(model if needs_model else None)
     check_embedder(embedder)
     peer_name = named_peer(cross_encoder, names)
