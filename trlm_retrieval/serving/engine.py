@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import exp
+from re import Pattern
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -93,10 +94,7 @@ class Engine:
         )
         return FirstStageResult(
             candidates=len(documents),
-            passages=[
-                _found(FoundPassage, query, rank, document)
-                for rank, document in enumerate(documents[:top_k], start=1)
-            ],
+            passages=_passages(FoundPassage, query, documents[:top_k]),
         )
 
     async def retrieve(
@@ -107,7 +105,7 @@ class Engine:
         return RetrievalResult(
             model=self.model,
             candidates=len(documents),
-            passages=_passages(query, documents[:top_k]),
+            passages=_passages(Passage, query, documents[:top_k]),
         )
 
     async def explain(self, query: str, top_k: int, filters: Filters | None) -> str:
@@ -126,7 +124,7 @@ class Engine:
             answer=answer.data,
             sentences=[Sentence.model_validate(sentence) for sentence in measured["sentences"]],
             unsupported=measured["unsupported"],
-            passages=_passages(query, answer.documents),
+            passages=_passages(Passage, query, answer.documents),
         )
 
     async def answer_page(self, query: str, top_k: int, filters: Filters | None) -> str:
@@ -262,16 +260,16 @@ def _as_http(error: Exception) -> HTTPException:
 F = TypeVar("F", bound=FoundPassage)
 
 
-def _passages(query: str, documents: Sequence[Document]) -> list[Passage]:
+def _passages(kind: type[F], query: str, documents: Sequence[Document]) -> list[F]:
+    pattern = query_pattern(query)
     return [
-        _found(Passage, query, rank, document) for rank, document in enumerate(documents, start=1)
+        _passage(kind, pattern, rank, document) for rank, document in enumerate(documents, start=1)
     ]
 
 
-def _found(kind: type[F], query: str, rank: int, document: Document) -> F:
+def _passage(kind: type[F], pattern: Pattern[str] | None, rank: int, document: Document) -> F:
     meta = dict(document.meta)
     measured = meta.pop(META_KEY)
-    pattern = query_pattern(query)
     content = document.content or ""
     return kind(
         rank=rank,
