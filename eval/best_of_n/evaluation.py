@@ -2,7 +2,8 @@
 
 A file holds prompts, each with answers of many systems and how far an annotator preferred each to
 a reference (0 to 1). For every N, a method picks from subsets of N answers, the same subsets for
-all methods, and is worth the mean preference of its picks.
+all methods, and is worth the mean preference of its picks. Annotators like long answers, so this is
+told with the effect of length taken out, too.
 """
 
 import random
@@ -32,8 +33,9 @@ from ..score_cache import CachedScorer, ScoreCache
 SIZES = (2, 4, 8, 16)
 _SUBSETS = 120  # drawn for each N where there are more
 
-Pick = Callable[[np.ndarray], np.ndarray]
-"""From subsets, shape (subsets, N), of answer indices to the preference of each pick."""
+Pick = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From subsets, shape (subsets, N), of answer indices, and from what each answer is worth, shape
+(answers,), to what is picked out of each subset."""
 
 
 @dataclass(frozen=True)
@@ -72,32 +74,33 @@ def load_prompts(path: Path) -> list[Prompt]:
     return prompts
 
 
-def by_score(prompt: Prompt, scores: Sequence[float]) -> Pick:
+def by_score(scores: Sequence[float]) -> Pick:
     """Picks the highest score; of equal ones the first."""
     values = np.asarray(scores, dtype=np.float64)
 
-    def pick(subsets: np.ndarray) -> np.ndarray:
-        best = values[subsets].argmax(axis=1)
-        return prompt.preferences[subsets[np.arange(len(subsets)), best]]
+    def pick(subsets: np.ndarray, worth: np.ndarray) -> np.ndarray:
+        return _worth(subsets, values[subsets], worth)
 
     return pick
+
+
+def _worth(subsets: np.ndarray, scores: np.ndarray, worth: np.ndarray) -> np.ndarray:
+    """What the answer of the highest score in each subset is worth, shape (subsets,)."""
+    return worth[subsets[np.arange(len(subsets)), scores.argmax(axis=1)]]
 
 
 def _random(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
     """What a random pick is worth on average."""
 
-    def pick(prompt: Prompt, subsets: np.ndarray) -> np.ndarray:
-        return prompt.preferences[subsets].mean(axis=1)
-
-    return [partial(pick, prompt) for prompt in prompts]
+    return [lambda subsets, worth: worth[subsets].mean(axis=1)] * len(prompts)
 
 
 def _oracle(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
-    return [by_score(prompt, prompt.preferences.tolist()) for prompt in prompts]
+    return [by_score(prompt.preferences.tolist()) for prompt in prompts]
 
 
 def _length(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
-    return [by_score(p, count_tokens(scorer.lm.tokenizer, p.answers)) for p in prompts]
+    return [by_score(count_tokens(scorer.lm.tokenizer, prompt.answers)) for prompt in prompts]
 
 
 def _centroid(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
@@ -105,16 +108,11 @@ def _centroid(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
     texts = [answer for prompt in prompts for answer in prompt.answers]
     vectors = iter(scorer.embedder.embed(texts, scorer.show_progress))
 
-    def pick(prompt: Prompt, rows: np.ndarray, subsets: np.ndarray) -> np.ndarray:
+    def pick(rows: np.ndarray, subsets: np.ndarray, worth: np.ndarray) -> np.ndarray:
         members = rows[subsets]  # (subsets, N, width)
-        nearness = np.einsum("snd,sd->sn", members, members.mean(axis=1))
-        best = nearness.argmax(axis=1)
-        return prompt.preferences[subsets[np.arange(len(subsets)), best]]
+        return _worth(subsets, np.einsum("snd,sd->sn", members, members.mean(axis=1)), worth)
 
-    return [
-        partial(pick, prompt, np.array([next(vectors) for _ in prompt.answers]))
-        for prompt in prompts
-    ]
+    return [partial(pick, np.array([next(vectors) for _ in prompt.answers])) for prompt in prompts]
 
 
 def _likelihood(
@@ -127,14 +125,14 @@ def _likelihood(
     picks = []
     for prompt in prompts:
         scores = [next(found) for _ in prompt.answers]
-        picks.append(by_score(prompt, [one.mean if mean else one.sum for one in scores]))
+        picks.append(by_score([one.mean if mean else one.sum for one in scores]))
     return picks
 
 
 def _cross_encoder(prompts: Sequence[Prompt], scorer: CachedScorer) -> list[Pick]:
     pairs = [(prompt.query, answer) for prompt in prompts for answer in prompt.answers]
     found = iter(scorer.cross_encoder_scores(pairs))
-    return [by_score(prompt, [next(found) for _ in prompt.answers]) for prompt in prompts]
+    return [by_score([next(found) for _ in prompt.answers]) for prompt in prompts]
 
 
 METHODS: dict[str, Callable[[Sequence[Prompt], CachedScorer], list[Pick]]] = {
@@ -182,15 +180,26 @@ def evaluate_best_of_n(
     )
     chosen, notes = choose_methods(methods, DEFAULT_METHODS, METHODS, scorer, REPLY_GIVEN_QUERY)
     sizes = [size for size in SIZES if size <= min(len(prompt.answers) for prompt in loaded)]
-    found, seconds = run_methods(
-        chosen, lambda name: measure(loaded, METHODS[name](loaded, scorer), sizes)
-    )
+    lengths = [count_tokens(lm.tokenizer, prompt.answers) for prompt in loaded]
+    preferences = [prompt.preferences for prompt in loaded]
+    controlled = length_controlled(loaded, lengths)
+
+    def evaluate(name: str) -> PerQuery:
+        picks = METHODS[name](loaded, scorer)
+        found = measure(loaded, picks, sizes, preferences)
+        without_length = measure(loaded, picks, sizes[-1:], controlled)
+        return {
+            **{f"preference@{size}": values for size, values in found.items()},
+            **{f"controlled@{size}": values for size, values in without_length.items()},
+        }
+
+    found, seconds = run_methods(chosen, evaluate)
     rivals = [name for name in METHODS if name not in ("reverse", "oracle")]
     return summarise(
         path.stem.removesuffix(".jsonl"),
         model,
         found,
-        _measure_name(sizes[-1]),
+        f"preference@{sizes[-1]}",
         [("reverse", name) for name in rivals],
         seconds,
         {"max_reply_tokens": max_reply_tokens, "subsets": _SUBSETS},
@@ -199,15 +208,45 @@ def evaluate_best_of_n(
     )
 
 
-def measure(prompts: Sequence[Prompt], picks: Sequence[Pick], sizes: Sequence[int]) -> PerQuery:
-    """Mean preference of the picks over the subsets of each size, for each prompt."""
-    values: PerQuery = {}
-    for size in sizes:
-        values[_measure_name(size)] = {
-            prompt.id: float(pick(subsets_of(len(prompt.answers), size, prompt.id)).mean())
-            for prompt, pick in zip(prompts, picks, strict=True)
+def measure(
+    prompts: Sequence[Prompt],
+    picks: Sequence[Pick],
+    sizes: Sequence[int],
+    worth: Sequence[np.ndarray],
+) -> dict[int, dict[str, float]]:
+    """What the picks are worth on average over the subsets of each size, for each prompt.
+
+    :param worth: for each prompt, what its answers are worth.
+    """
+    return {
+        size: {
+            prompt.id: float(pick(subsets_of(len(prompt.answers), size, prompt.id), of).mean())
+            for prompt, pick, of in zip(prompts, picks, worth, strict=True)
         }
-    return values
+        for size in sizes
+    }
+
+
+def length_controlled(
+    prompts: Sequence[Prompt], lengths: Sequence[Sequence[int]]
+) -> list[np.ndarray]:
+    """Preferences less what the logarithm of the length explains of them, shape (answers,) each.
+
+    One slope is fitted by least squares over the answers of all prompts, each compared with the
+    mean of its own prompt's, which stays as it is. AlpacaEval controls win rates for length in the
+    same spirit (arXiv 2404.04475), there with a logistic regression on the annotations.
+
+    :param lengths: tokens of each answer.
+    """
+    sizes = [np.log1p(np.asarray(row, dtype=np.float64)) for row in lengths]
+    apart = [size - size.mean() for size in sizes]
+    over = sum(float(size @ size) for size in apart)
+    shared = sum(
+        float(size @ (prompt.preferences - prompt.preferences.mean()))
+        for size, prompt in zip(apart, prompts, strict=True)
+    )
+    slope = shared / over if over else 0.0
+    return [prompt.preferences - slope * size for size, prompt in zip(apart, prompts, strict=True)]
 
 
 def subsets_of(number: int, size: int, prompt: str) -> np.ndarray:
@@ -220,7 +259,3 @@ def subsets_of(number: int, size: int, prompt: str) -> np.ndarray:
         return np.array(list(combinations(range(number), size)))
     generator = random.Random(f"{prompt} {size}")
     return np.array([sorted(generator.sample(range(number), size)) for _ in range(_SUBSETS)])
-
-
-def _measure_name(size: int) -> str:
-    return f"preference@{size}"

@@ -13,6 +13,7 @@ from trlm_retrieval.eval.best_of_n.evaluation import (
     METHODS,
     Prompt,
     evaluate_best_of_n,
+    length_controlled,
     load_prompts,
     measure,
     subsets_of,
@@ -57,21 +58,47 @@ def test_subsets():
 def test_measures_by_hand(scorer):
     prompt = Prompt("a", "q", ("x", "x x", "x x x"), np.array([0.1, 0.7, 0.4]))
     found = {
-        name: measure([prompt], METHODS[name]([prompt], scorer), [2, 3])
+        name: measure([prompt], METHODS[name]([prompt], scorer), [2, 3], [prompt.preferences])
         for name in ("oracle", "random", "length")
     }
-    assert found["oracle"]["preference@2"]["a"] == pytest.approx((0.7 + 0.4 + 0.7) / 3)
-    assert found["oracle"]["preference@3"]["a"] == pytest.approx(0.7)
-    for name in ("preference@2", "preference@3"):
-        assert found["random"][name]["a"] == pytest.approx(0.4)
-    assert found["length"]["preference@3"]["a"] == pytest.approx(0.4)
-    assert found["length"]["preference@2"]["a"] == pytest.approx((0.7 + 0.4 + 0.4) / 3)
+    assert found["oracle"][2]["a"] == pytest.approx((0.7 + 0.4 + 0.7) / 3)
+    assert found["oracle"][3]["a"] == pytest.approx(0.7)
+    for size in (2, 3):
+        assert found["random"][size]["a"] == pytest.approx(0.4)
+    assert found["length"][3]["a"] == pytest.approx(0.4)
+    assert found["length"][2]["a"] == pytest.approx((0.7 + 0.4 + 0.4) / 3)
+
+
+def test_what_length_explains_is_taken_out():
+    lengths = [(10, 100, 1000), (50, 200, 800)]
+    merits = [np.array([0.0, 0.2, 0.1]), np.array([0.3, 0.0, 0.1])]
+    texts = ("x", "y", "z")
+
+    def prompts(slope):
+        return [
+            Prompt(str(n), "q", texts, merit + slope * np.log1p(row))
+            for n, (merit, row) in enumerate(zip(merits, lengths, strict=True))
+        ]
+
+    # Whatever length adds, the same is left over and the means of the prompts stay.
+    without = length_controlled(prompts(0.0), lengths)
+    for prompt, one, other in zip(
+        prompts(0.5), length_controlled(prompts(0.5), lengths), without, strict=True
+    ):
+        assert one - one.mean() == pytest.approx(other - other.mean())
+        assert one.mean() == pytest.approx(prompt.preferences.mean())
+
+
+def test_answers_of_one_length_keep_their_preferences():
+    prompt = Prompt("a", "q", ("x", "y"), np.array([0.1, 0.7]))
+    [found] = length_controlled([prompt], [(5, 5)])
+    assert found.tolist() == [0.1, 0.7]
 
 
 def test_the_centroid_is_what_the_others_agree_with(scorer):
     prompt = Prompt("a", "q", ("red", "blue green", "blue green", "blue"), np.arange(4.0))
     [pick] = METHODS["centroid"]([prompt], scorer)
-    assert pick(np.array([[0, 1, 2, 3]])).tolist() == [1.0]
+    assert pick(np.array([[0, 1, 2, 3]]), prompt.preferences).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("name", ["reverse", "forward", "forward_sum"])
@@ -88,7 +115,7 @@ def test_picks_follow_the_likelihoods(name, file, scorer):
             "forward_sum": [f.sum for f in forward],
         }[name]
         best = max(range(4), key=scores.__getitem__)
-        assert pick(np.array([[0, 1, 2, 3]])) == [prompt.preferences[best]]
+        assert pick(np.array([[0, 1, 2, 3]]), prompt.preferences) == [prompt.preferences[best]]
 
 
 @pytest.fixture
@@ -104,7 +131,9 @@ def test_a_cross_encoder_picks_the_answer_it_scores_highest(
     picks = METHODS["cross-encoder"](prompts, scorer)
     for prompt, pick in zip(prompts, picks, strict=True):
         scores = scorer.cross_encoder.scores([(prompt.query, answer) for answer in prompt.answers])
-        assert pick(np.array([[0, 1, 2, 3]])) == [prompt.preferences[scores.argmax()]]
+        assert pick(np.array([[0, 1, 2, 3]]), prompt.preferences) == [
+            prompt.preferences[scores.argmax()]
+        ]
 
 
 def test_an_encoder_decoder_runs_what_it_can(file, encoder_decoder, word_embedder, tmp_path):
@@ -129,7 +158,7 @@ def test_every_method(file, tiny_lm, word_embedder, texts, make_cross_encoder, t
     assert list(result.systems) == list(METHODS) and result.queries == 3
     assert result.data == "tiny"
     for found in result.systems.values():
-        assert list(found) == ["preference@2", "preference@4"]
+        assert list(found) == ["preference@2", "preference@4", "controlled@4"]
         assert found["preference@4"].mean <= result.systems["oracle"]["preference@4"].mean
     rivals = ("forward", "length", "random", "cross-encoder")
     assert {f"reverse vs {name}" for name in rivals} <= set(result.tests)
@@ -143,7 +172,11 @@ def test_the_command(file, tiny_lm_folder, tmp_path, capsys, monkeypatch, word_e
     assert run_cli([str(a) for a in arguments]) == 0, capsys.readouterr().err
     found = json.loads((tmp_path / "o.json").read_text())
     assert found["queries"] == 2 and set(found["systems"]) == set(METHODS) - {"cross-encoder"}
-    assert set(found["systems"]["reverse"]) == {"preference@2", "preference@4"}
+    assert set(found["systems"]["reverse"]) == {
+        "preference@2",
+        "preference@4",
+        "controlled@4",
+    }
 
 
 @pytest.mark.parametrize(

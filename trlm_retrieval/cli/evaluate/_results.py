@@ -36,7 +36,8 @@ def wrote(path: Path) -> None:
 def _table(result: "Result") -> Table:
     measures = list(next(iter(result.systems.values())))
     title = Text(f"{result.data}: {result.queries} {result.unit}, {result.model}")
-    table = Table("system", *measures, title=title, title_justify="left")
+    headers = (measure.replace("@", "\n@") for measure in measures)  # a narrow terminal has room
+    table = Table("system", *headers, title=title, title_justify="left")
     best = {
         measure: max(found[measure].mean for found in result.systems.values())
         for measure in measures
@@ -46,8 +47,8 @@ def _table(result: "Result") -> Table:
         for measure, value in found.items():
             style = "bold" if value.mean == best[measure] else "none"
             cell = f"[{style}]{value.mean:.3f}[/{style}]"
-            if measure == measures[0]:
-                cell += f" [dim]{value.low:.3f}–{value.high:.3f}[/dim]"
+            if measure == result.measure:
+                cell += f"\n[dim]{value.low:.3f}–{value.high:.3f}[/dim]"
             cells.append(cell)
         table.add_row(name, *cells)
     return table

@@ -99,8 +99,9 @@ def best_of_n(
 ) -> None:
     """Evaluate how well liked the answer is that is picked out of 2, 4, 8 and 16.
 
-    `preference@16` is the mean preference of the pick out of 16 answers. `oracle` always picks
-    the best one, `random` is what a blind pick is worth.
+    `preference@16` is the mean preference of the pick out of 16 answers, and `controlled@16` the
+    same without what longer answers are preferred for. `oracle` always picks the best one,
+    `random` is what a blind pick is worth.
 
     With `cross-encoder` among the methods, a cross-encoder scores prompt and answer too.
 
