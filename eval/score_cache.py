@@ -3,7 +3,7 @@
 import hashlib
 import math
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,7 +163,8 @@ class CachedScorer:
 
     :ivar max_tokens: passages are cut to this many.
     :ivar cross_encoder: for the method of that name; None where it does not run.
-    :ivar warnings: what of the passages the cross-encoder did not read.
+    :ivar cut: by template or ``cross-encoder``, the passages that were read, and whether their end
+        was left out.
     """
 
     lm: TimeReversedLM
@@ -172,7 +173,12 @@ class CachedScorer:
     max_tokens: int | None
     show_progress: bool
     cross_encoder: CrossEncoder | None = None
-    warnings: list[str] = field(default_factory=list)
+    cut: dict[str, dict[str, bool]] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[str]:
+        """How many of the different passages were cut, in a sentence for each way of reading."""
+        return [note for name, cut in self.cut.items() for note in cut_note(name, cut.values())]
 
     def likelihoods(
         self, pairs: Sequence[tuple[str, str]], template: Template, whole: bool = False
@@ -184,6 +190,7 @@ class CachedScorer:
         most = None if whole else self.max_tokens
         with progress_bar(f"Scoring {template.name}", len(pairs), self.show_progress) as advance:
             scores, _ = self.cache.score(self.lm, pairs, template, most, advance)
+        self._count(template.name, pairs, scores)
         return scores
 
     def cross_encoder_scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
@@ -191,14 +198,19 @@ class CachedScorer:
         assert self.cross_encoder is not None  # choose_methods has seen to it
         with progress_bar("Scoring cross-encoder", len(pairs), self.show_progress) as advance:
             scores, _ = self.cache.cross_encoder(self.cross_encoder, pairs, advance)
-        self.warnings += cut_note("cross-encoder", scores)
+        self._count("cross-encoder", pairs, scores)
         return [score.sum for score in scores]
 
+    def _count(self, name: str, pairs: Sequence[tuple[str, str]], scores: Sequence[Score]) -> None:
+        counted = self.cut.setdefault(name, {})
+        for (_, passage), score in zip(pairs, scores, strict=True):
+            counted[passage] = counted.get(passage, False) or score.cut_tokens > 0
 
-def cut_note(name: str, scores: Sequence[Score]) -> list[str]:
+
+def cut_note(name: str, cut: Collection[bool]) -> list[str]:
     """How many passages were cut, in a sentence; nothing if none was."""
-    cut = sum(score.cut_tokens > 0 for score in scores)
-    return [f"{name}: {cut} of {len(scores)} passages were cut to fit"] if cut else []
+    number = sum(cut)
+    return [f"{name}: {number} of {len(cut)} passages were cut to fit"] if number else []
 
 
 def _kept(likelihood: Likelihood) -> Score:

@@ -145,7 +145,7 @@ def evaluate_retrieval(
                 dataset, name, candidates, compute, show_progress
             )
         scores = [score for of in likelihoods[name].values() for score in of.values()]
-        warnings += cut_note(name, scores)
+        warnings += cut_note(name, [score.cut_tokens > 0 for score in scores])
     for name, run in _reranked(likelihoods, candidates, weight).items():
         runs[name] = {query: above(run[query], runs["fusion"][query]) for query in run}
     runs = _shown(runs, systems)

@@ -164,6 +164,21 @@ def test_every_method(file, tiny_lm, word_embedder, texts, make_cross_encoder, t
     assert {f"reverse vs {name}" for name in rivals} <= set(result.tests)
 
 
+def test_replies_that_were_cut_are_counted(file, tiny_lm, word_embedder, tmp_path):
+    found = evaluate_best_of_n(
+        file,
+        tiny_lm,
+        "tiny",
+        methods=["reverse", "forward"],
+        embedder=word_embedder,
+        max_reply_tokens=1,
+        cache_folder=tmp_path,
+    )
+    assert len(found.warnings) == 2
+    # The three prompts share their four answers.
+    assert all(note.endswith(": 4 of 4 passages were cut to fit") for note in found.warnings)
+
+
 def test_the_command(file, tiny_lm_folder, tmp_path, capsys, monkeypatch, word_embedder):
     embedder = "trlm_retrieval.eval.best_of_n.evaluation.SentenceEmbedder"
     monkeypatch.setattr(embedder, lambda: word_embedder)

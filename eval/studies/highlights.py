@@ -1,0 +1,196 @@
+"""The paper's own citation task: which sentence of an article does a highlight come from?
+
+    python -m trlm_retrieval.eval.studies.highlights wikipedia.jsonl.xz --model trlm-small
+
+The paper takes the highlights of news articles (*Time-Reversal Provides Unsupervised Feedback to
+LLMs*, arXiv 2412.02626, section 5). Here the highlights are the second sentences of encyclopedia
+articles, which sum up what comes below, and the article is what stands below the first paragraph.
+Nobody has judged which sentence is right, so the picks are measured as in the paper: by the cosine
+of the embeddings of highlight and pick, and by the share of the highlight's words that the pick
+holds. *nearest* picks by the embedding itself: more than it cannot be reached.
+"""
+
+import argparse
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from trlm_retrieval.citation.search import SEARCHES, SearchName, search
+from trlm_retrieval.citation.support import OVERLAP_WEIGHT, ScoredHalf, shared_words, word_sets
+from trlm_retrieval.errors import DataError
+from trlm_retrieval.files import read_json_lines
+from trlm_retrieval.lm import TimeReversedLM
+from trlm_retrieval.models.embedder import SentenceEmbedder
+from trlm_retrieval.text.sentences import sentence_spans
+
+from ..citation.scorer import Scorer
+from ..measures import PerQuery
+from ..methods import run_methods, that_can_run
+from ..result import Result, summarise
+from ..sampling import draw
+from ..score_cache import ScoreCache
+
+SENTENCES = (8, 40)  # fewest and most of an article
+_HIGHLIGHT_WORDS = (8, 40)
+_READ = 4000  # articles of the file, out of which some are drawn
+
+Picks = list[tuple[int, int]]  # for each highlight the sentence, and the model calls it took
+
+
+@dataclass(frozen=True)
+class Article:
+    """An article and a highlight of it; the sentences keep the white space behind them."""
+
+    id: str
+    highlight: str
+    sentences: tuple[str, ...]
+
+
+def load_articles(path: Path) -> list[Article]:
+    """Articles of a file of ``{title, text}`` lines whose paragraphs are lines.
+
+    :raises DataError: if a line has no text, or no article is long enough.
+    """
+    found = list(_articles(path))
+    if not found:
+        raise DataError(f"{path} holds no article with a highlight and {SENTENCES[0]} sentences")
+    return found
+
+
+def _articles(path: Path) -> Iterator[Article]:
+    for number, row in islice(read_json_lines(path), _READ):
+        if not isinstance(row.get("text"), str):
+            raise DataError(f"{path}, line {number}: needs text")
+        lead, _, body = row["text"].partition("\n")
+        spans = sentence_spans(lead)
+        sentences = [f"{span.of(body)} " for span in sentence_spans(body)][: SENTENCES[1]]
+        highlight = spans[1].of(lead) if len(spans) > 1 else ""
+        fewest, most = _HIGHLIGHT_WORDS
+        if fewest <= len(highlight.split()) <= most and len(sentences) >= SENTENCES[0]:
+            yield Article(str(number), highlight, tuple(sentences))
+
+
+def _random(articles: Sequence[Article], scorer: Scorer) -> Picks:
+    generator = random.Random(0)
+    return [(generator.randrange(len(one.sentences)), 0) for one in articles]
+
+
+def _first(articles: Sequence[Article], scorer: Scorer) -> Picks:
+    return [(0, 0) for _ in articles]
+
+
+def _overlap(articles: Sequence[Article], scorer: Scorer) -> Picks:
+    return [(int(np.argmax(_shares(one))), 0) for one in articles]
+
+
+def _nearest(articles: Sequence[Article], scorer: Scorer) -> Picks:
+    return [(int(np.argmax(row)), 0) for row in _cosines(articles, scorer.embedder)]
+
+
+def _search(
+    articles: Sequence[Article],
+    scorer: Scorer,
+    name: SearchName,
+    direction: ScoredHalf,
+    overlap_weight: float = 0.0,
+) -> Picks:
+    tasks = [(one.highlight, one.sentences) for one in articles]
+    support = scorer.support(direction, overlap_weight, whole=True)
+    return [(found.start, found.calls) for found in search(name, tasks, support)]
+
+
+METHODS: dict[str, Callable[[Sequence[Article], Scorer], Picks]] = {
+    "random": _random,
+    "first": _first,
+    "overlap": _overlap,
+    **{
+        f"{order}_{name}": partial(_search, name=name, direction=direction)
+        for order, direction in (("forward", "source"), ("reverse", "claim"))
+        for name in SEARCHES
+    },
+    "default": partial(_search, name="linear", direction="claim", overlap_weight=OVERLAP_WEIGHT),
+    "nearest": _nearest,
+}
+
+
+def evaluate_highlights(
+    articles: Sequence[Article], scorer: Scorer, model: str, methods: Sequence[str] | None = None
+) -> Result:
+    """Measure the methods, by default all that the model can do."""
+    chosen, notes = that_can_run(methods or list(METHODS), scorer.lm, scorer.template("source"))
+    cosines = _cosines(articles, scorer.embedder)
+
+    def evaluate(name: str) -> PerQuery:
+        picks = METHODS[name](articles, scorer)
+        values: PerQuery = {"cosine": {}, "words": {}, "calls": {}}
+        for one, row, (picked, calls) in zip(articles, cosines, picks, strict=True):
+            values["cosine"][one.id] = float(row[picked])
+            values["words"][one.id] = _shares(one)[picked]
+            values["calls"][one.id] = float(calls)
+        return values
+
+    found, seconds = run_methods(chosen, evaluate)
+    pairs = [(name, name.replace("reverse", "forward")) for name in chosen if "reverse" in name]
+    pairs += [(f"reverse_{name}", "reverse_linear") for name in SEARCHES if name != "linear"]
+    pairs += [("reverse_linear", "overlap"), ("reverse_linear", "random")]
+    return summarise(
+        "highlights", model, found, "cosine", pairs, seconds, {}, notes, unit="articles"
+    )
+
+
+def _shares(article: Article) -> list[float]:
+    wanted = word_sets(article.highlight)
+    return [shared_words(wanted, word_sets(sentence)) for sentence in article.sentences]
+
+
+def _cosines(articles: Sequence[Article], embedder: SentenceEmbedder) -> list[np.ndarray]:
+    texts = [text for one in articles for text in (one.highlight, *one.sentences)]
+    vectors = iter(embedder.embed(texts, False))
+    found = []
+    for one in articles:
+        highlight = next(vectors)
+        found.append(np.array([next(vectors) @ highlight for _ in one.sentences]))
+    return found
+
+
+def main() -> None:
+    """Print a row for each way of choosing."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--model", default="trlm-small")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--articles", type=int, default=300)
+    parser.add_argument("--methods", type=lambda names: names.split(","))
+    parser.add_argument("--cache-dir", type=Path, default=Path(".trlm-eval"))
+    given = parser.parse_args()
+    lm = TimeReversedLM.from_pretrained(given.model, dtype=given.dtype)
+    cache = ScoreCache(given.cache_dir / "scores.sqlite")
+    articles = draw(load_articles(given.text), given.articles)
+    scorer = Scorer(lm, cache, SentenceEmbedder(), None, True)
+    result = evaluate_highlights(articles, scorer, given.model, given.methods)
+    title = f"{result.queries} highlights, {given.model}"
+    table = Table("pick", "cosine", "words", "calls", "seconds", title=title)
+    for name, found in result.systems.items():
+        cosine = found["cosine"]
+        table.add_row(
+            name,
+            f"{cosine.mean:.3f} ({cosine.low:.3f}–{cosine.high:.3f})",
+            f"{found['words'].mean:.3f}",
+            f"{found['calls'].mean:.1f}",
+            f"{result.seconds[name]:.0f}",
+        )
+    console = Console()
+    console.print(table)
+    for name, test in result.tests.items():
+        console.print(f"{name}: {test.difference:+.3f}, p = {test.p:.4f}")
+
+
+if __name__ == "__main__":
+    main()
