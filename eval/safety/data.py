@@ -106,19 +106,24 @@ def _rows(
 
 def split(questions: Iterable[str]) -> dict[str, bool]:
     """Whether each question is held out: about half are, and wordings of one behaviour together."""
-    held_out: dict[str, bool] = {}
-    behaviours: list[tuple[str, SequenceMatcher[str]]] = []
+    return {question: _is_held_out(first) for question, first in behaviours(questions).items()}
+
+
+def behaviours(questions: Iterable[str]) -> dict[str, str]:
+    """What each question is a wording of: the first, in the alphabet, that is like it."""
+    found: dict[str, str] = {}
+    known: list[tuple[str, SequenceMatcher[str]]] = []
     for question in sorted(set(questions)):
-        for known, behaviour in behaviours:
+        for first, behaviour in known:
             behaviour.set_seq1(question)
             ratios = (behaviour.real_quick_ratio, behaviour.quick_ratio, behaviour.ratio)
             if all(ratio() >= _SAME for ratio in ratios):  # the first two are cheap upper bounds
-                held_out[question] = held_out[known]
+                found[question] = first
                 break
         else:
-            held_out[question] = _is_held_out(question)
-            behaviours.append((question, SequenceMatcher(None, "", question)))
-    return held_out
+            found[question] = question
+            known.append((question, SequenceMatcher(None, "", question)))
+    return found
 
 
 def _is_held_out(question: str) -> bool:

@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from trlm_retrieval.components.question_filter import QuestionFilter
-from trlm_retrieval.components.safety_filter import DEFAULT_NUMBER, DEFAULT_THRESHOLD, Judge, judged
+from trlm_retrieval.components.safety_filter import DEFAULT_THRESHOLD, Judge, judged
 from trlm_retrieval.lm import TimeReversedLM
 
 from ..query_cache import QueryCache
-from ..safety.evaluation import drawn, score, thresholds_with_prompt
+from ..safety.evaluation import QUESTIONS, drawn, score, thresholds_with_prompt
 
 
 def remembered(inner: Any) -> Judge:
@@ -35,13 +35,18 @@ def remembered(inner: Any) -> Judge:
     return judge
 
 
+def passing(replies: list[str]) -> list[float]:
+    """A reply filter that holds nothing back."""
+    return [0.0 for _ in replies]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with safety data")
     parser.add_argument("--answers", type=Path, required=True, help="AlpacaEval's file")
     parser.add_argument("--responses", type=int, default=120, help="drawn of each kind")
-    parser.add_argument("--number", type=int, default=DEFAULT_NUMBER, help="questions of each part")
+    parser.add_argument("--number", type=int, default=QUESTIONS, help="questions of each part")
     parser.add_argument("--head", help="of the filter; by default the shipped one")
     parser.add_argument("--model", default="smollm2-135m")
     parser.add_argument("--cache-dir", type=Path, default=Path(".trlm-eval"))
@@ -52,7 +57,9 @@ def main() -> None:
     table = Table("unsafe questions", "threshold", "false negatives", "false positives added")
     inner = remembered(QuestionFilter(arguments.head))
     for least in range(1, arguments.number + 1):
-        scores = score([*jailbroken, *safe], lm, inner, arguments.number, least, cache, True)
+        scores = score(
+            [*jailbroken, *safe], lm, inner, passing, arguments.number, least, cache, True
+        )
         threshold = thresholds_with_prompt(len(jailbroken), scores)["questions"]
         prompt = scores["prompt"] >= DEFAULT_THRESHOLD
         both = prompt | (scores["questions"] >= threshold)

@@ -15,7 +15,7 @@ from rich.console import Console
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.metrics import roc_auc_score
 
-from trlm_retrieval.components.question_head import SHIPPED, QuestionHead
+from trlm_retrieval.components.linear_head import FOR_QUESTIONS, LinearHead, probability
 from trlm_retrieval.models.embedder import SentenceEmbedder
 
 from ..safety.data import Exchange, load_exchanges
@@ -30,7 +30,7 @@ def labelled(exchanges: list[Exchange], held_out: bool) -> dict[str, bool]:
     }
 
 
-def train(questions: dict[str, bool], embedder: SentenceEmbedder, trained_on: str) -> QuestionHead:
+def train(questions: dict[str, bool], embedder: SentenceEmbedder, trained_on: str) -> LinearHead:
     """Fit a head; both kinds of questions weigh the same."""
     model = LogisticRegressionCV(
         Cs=np.logspace(-1, 3, 9),
@@ -43,7 +43,7 @@ def train(questions: dict[str, bool], embedder: SentenceEmbedder, trained_on: st
     )
     model.fit(embedder.embed(list(questions)), list(questions.values()))
     weights = tuple(round(float(weight), 5) for weight in model.coef_[0])
-    return QuestionHead(embedder.name, weights, round(float(model.intercept_[0]), 5), trained_on)
+    return LinearHead(embedder.name, weights, round(float(model.intercept_[0]), 5), trained_on)
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with safety data")
     parser.add_argument("--answers", type=Path, required=True, help="AlpacaEval's file")
     parser.add_argument("--embedder", default="minilm")
-    parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--out", type=Path, default=FOR_QUESTIONS)
     arguments = parser.parse_args()
     exchanges = load_exchanges(arguments.data, arguments.answers)
     embedder = SentenceEmbedder(arguments.embedder)
@@ -63,7 +63,7 @@ def main() -> None:
     console = Console(highlight=False)
     console.print(f"{head.trained_on}; wrote {arguments.out}", soft_wrap=True)
     truth = np.array(list(unseen.values()))
-    found = head.probabilities(embedder.embed(list(unseen)))
+    found = probability(head.logits(embedder.embed(list(unseen))))
     console.print(f"unseen: {truth.sum()} unsafe, {(~truth).sum()} safe questions")
     console.print(f"ROC AUC {roc_auc_score(truth, found):.3f}")
     for threshold in (0.3, 0.5, 0.7, 0.9):

@@ -14,6 +14,7 @@ from trlm_retrieval.components import (
     LocalChatGenerator,
     PassageIndexWriter,
     QuestionFilter,
+    ReplyFilter,
     TRLMAnswerRanker,
     TRLMCitationAttributor,
     TRLMQueryGenerator,
@@ -67,7 +68,7 @@ def test_all_of_it_is_judged(tiny_lm, reply):
     def harmless(texts):
         return [0.0 for _ in texts]
 
-    safety = TRLMSafetyFilter(harmless, model=tiny_lm, number=2)
+    safety = TRLMSafetyFilter(harmless, model=tiny_lm, reply_filter=harmless, number=2)
     found = [safety.run("", [one])["decisions"] for one in (reply, WHOLE, TEXTS[0])]
     assert found[0] == found[1] != found[2]
 
@@ -84,6 +85,7 @@ def test_all_of_it_is_judged(tiny_lm, reply):
         TRLMSafetyFilter(device=CPU),
         LocalChatGenerator(device=CPU),
         QuestionFilter(),
+        ReplyFilter(),
         PassageIndexWriter(),
         BM25Retriever(),
         FAISSRetriever(),

@@ -1,13 +1,20 @@
 """TRLMSafetyFilter: what it judges, what it blocks, and that no failure lets anything through."""
 
+import numpy as np
 import pytest
 from haystack import Pipeline
 from haystack.dataclasses import ChatMessage, TextContent
 from haystack.utils import ComponentDevice
 
-from trlm_retrieval.components import LocalChatGenerator, QuestionFilter, TRLMSafetyFilter
+from trlm_retrieval.components import (
+    LocalChatGenerator,
+    QuestionFilter,
+    ReplyFilter,
+    TRLMSafetyFilter,
+)
 from trlm_retrieval.components import safety_filter as module
-from trlm_retrieval.components.question_head import SHIPPED, QuestionHead
+from trlm_retrieval.components.linear_head import FOR_QUESTIONS, FOR_REPLIES, LinearHead
+from trlm_retrieval.components.reply_filter import worst
 from trlm_retrieval.components.safety_filter import parts_of
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm.generation import Sampling, generate_queries, question_template
@@ -33,7 +40,7 @@ def generated(lm, reply, number=4, seed=0):
 
 
 def safety(lm, inner, **settings):
-    return TRLMSafetyFilter(inner, lm, **{"number": 4, **settings})
+    return TRLMSafetyFilter(inner, lm, **{"reply_filter": harmless, "number": 4, **settings})
 
 
 def test_an_unsafe_prompt_blocks_without_looking_at_replies(tiny_lm, monkeypatch):
@@ -71,6 +78,32 @@ def test_half_of_the_questions_block_by_default(tiny_lm, unsafe, blocked):
     assert inner.run("hi", REPLIES[:1])["decisions"][0]["blocked"] == blocked
 
 
+def test_what_a_reply_says_blocks_it_without_questions():
+    seen = []
+
+    def reply_filter(texts):
+        seen.extend(texts)
+        return [0.9 if "with" in text else 0.55 for text in texts]
+
+    def run(**settings):
+        # No such model: without questions none is loaded.
+        safety = TRLMSafetyFilter(harmless, "/no/such", reply_filter=reply_filter, **settings)
+        return [d["reason"] for d in safety.run("hi", [*REPLIES, " "])["decisions"]]
+
+    assert run() == ["safe", "reply", "empty"]
+    assert seen == REPLIES  # what is empty is not judged
+    assert run(reply_threshold=0.5) == ["reply", "reply", "empty"]
+    assert run(reply_threshold=0.91) == ["safe", "safe", "empty"]
+
+
+def test_a_reply_that_is_blocked_gets_no_questions(tiny_lm):
+    inner = safety(tiny_lm, harmless, reply_filter=lambda texts: ["with" in t for t in texts])
+    passed, blocked = inner.run("hi", REPLIES)["decisions"]
+    assert (passed["reason"], blocked["reason"]) == ("safe", "reply")
+    assert len(passed["questions"]) == 4 and blocked["questions"] == []
+    assert (passed["reply_score"], blocked["reply_score"]) == (0.0, 1.0)
+
+
 def test_thresholds(tiny_lm):
     def run(**settings):
         inner = safety(tiny_lm, lambda texts: [0.6 for _ in texts], **settings)
@@ -96,8 +129,10 @@ def raising(texts):
         lambda texts: ["safe" for _ in texts],
     ],
 )
-def test_nothing_passes_when_the_inner_filter_fails(tiny_lm, inner):
-    found = safety(tiny_lm, inner).run("hi", REPLIES)
+@pytest.mark.parametrize("name", ["inner", "reply_filter"])
+def test_nothing_passes_when_a_filter_fails(tiny_lm, name, inner):
+    filters = {"inner": harmless, "reply_filter": harmless, name: inner}
+    found = TRLMSafetyFilter(model=tiny_lm, number=4, **filters).run("hi", REPLIES)
     assert found["replies"] == []
     for decision in found["decisions"]:
         assert decision["reason"] == "error" and decision["error"]
@@ -113,7 +148,7 @@ def test_nothing_passes_when_the_generation_fails(tiny_lm, monkeypatch):
 
 def test_a_model_that_is_not_there_is_an_error():
     with pytest.raises(ModelError):
-        TRLMSafetyFilter(harmless, "/no/such/model").run("hi", REPLIES)
+        TRLMSafetyFilter(harmless, "/no/such/model", number=1).run("hi", REPLIES)
 
 
 def test_a_long_reply_is_read_to_its_end(tiny_lm):
@@ -164,17 +199,24 @@ def test_bad_input(tiny_lm):
     for settings in ({"number": -1}, {"min_unsafe": 0}, {"min_unsafe": 5}, {"max_part_tokens": 0}):
         with pytest.raises(ValueError, match="must"):
             safety(tiny_lm, harmless, **settings)
-    for settings in ({"threshold": float("nan")}, {"question_threshold": 1.5}):
+    for settings in (
+        {"threshold": float("nan")},
+        {"reply_threshold": -0.1},
+        {"question_threshold": 1.5},
+    ):
         with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
             safety(tiny_lm, harmless, **settings)
     with pytest.raises(ValueError, match="inner must be"):
         safety(tiny_lm, "a name")
+    with pytest.raises(ValueError, match="reply_filter must be"):
+        safety(tiny_lm, harmless, reply_filter="a name")
 
 
 def test_stands_behind_a_generator_and_survives_serialisation(tiny_lm, tiny_lm_folder):
     settings = {
         "number": 3,
         "threshold": 0.7,
+        "reply_threshold": 0.3,
         "question_threshold": 0.4,
         "min_unsafe": 1,
         "seed": 5,
@@ -185,23 +227,31 @@ def test_stands_behind_a_generator_and_survives_serialisation(tiny_lm, tiny_lm_f
     for inner in (bad_words, None):
         pipeline = Pipeline()
         pipeline.add_component("generator", LocalChatGenerator())
+        settings["reply_filter"] = inner and harmless
         pipeline.add_component("safety", TRLMSafetyFilter(inner, str(tiny_lm_folder), **settings))
         pipeline.connect("generator.replies", "safety.replies")
         again = Pipeline.loads(pipeline.dumps(), allowed_modules=[__name__]).get_component("safety")
         assert again.to_dict() == pipeline.get_component("safety").to_dict()
         assert again.inner is bad_words if inner else isinstance(again.inner, QuestionFilter)
+        assert again.reply_filter is harmless if inner else type(again.reply_filter) is ReplyFilter
     with pytest.raises(ValueError, match="loaded model cannot be serialised"):
         safety(tiny_lm, bad_words).to_dict()
 
 
-def test_a_component_is_an_inner_filter(tiny_lm, tmp_path, monkeypatch, word_embedder):
+@pytest.fixture
+def bomb_head(tmp_path, monkeypatch, word_embedder):
+    """A head that knows one bad word."""
     monkeypatch.setattr(
-        "trlm_retrieval.components.question_filter.SentenceEmbedder", lambda name: word_embedder
+        "trlm_retrieval.components.piece_filter.SentenceEmbedder", lambda name: word_embedder
     )
     vectors = word_embedder.embed(["bomb"])[0]
-    head = QuestionHead("words", tuple(float(v > 0.5) * 40 for v in vectors), -20.0, "by hand")
+    head = LinearHead("words", tuple(float(v > 0.5) * 40 for v in vectors), -20.0, "by hand")
     head.save(tmp_path / "head.json")
-    inner = QuestionFilter(str(tmp_path / "head.json"))
+    return str(tmp_path / "head.json")
+
+
+def test_a_component_is_an_inner_filter(tiny_lm, bomb_head):
+    inner = QuestionFilter(bomb_head)
     long = "harmless words " * 100 + "bomb"
     scores = inner.run(["a bomb", "a flower", long, " "])["scores"]
     assert [score > 0.5 for score in scores] == [True, False, True, False]
@@ -210,21 +260,76 @@ def test_a_component_is_an_inner_filter(tiny_lm, tmp_path, monkeypatch, word_emb
     assert safety(tiny_lm, inner).run("a flower", REPLIES)["decisions"][0]["prompt_score"] < 0.5
 
 
+def test_the_mean_of_a_reply_counts_and_the_worst_stretch_of_a_long_one(bomb_head):
+    judge = ReplyFilter(bomb_head)
+
+    def scores(*texts):
+        return judge.run(list(texts))["scores"]
+
+    harmless_piece, unsafe_piece = "flower " * 35, "bomb " + "flower " * 35
+    one, few, many = scores(
+        unsafe_piece, unsafe_piece + harmless_piece * 3, harmless_piece * 200 + unsafe_piece * 9
+    )
+    assert one > 0.5 > few
+    assert many > 0.5  # 200 harmless pieces in front hide nothing
+    assert scores("", " ") == scores(" ", "") and scores() == []
+    inner = TRLMSafetyFilter(harmless, reply_filter=judge)
+    replies = [unsafe_piece, harmless_piece]
+    assert inner.run("hi", replies)["blocked"] == replies[:1]
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 8, 9, 17, 80])
+def test_stretches_hold_all_pieces(pieces):
+    for place in range(pieces):
+        logits = np.zeros(pieces)
+        logits[place] = 8.0
+        assert worst(logits) >= 1.0  # its stretch has at most eight pieces
+    assert worst(np.full(pieces, -2.0)) == -2.0
+
+
 def test_damaged_heads(tmp_path, word_embedder):
     path = tmp_path / "head.json"
     with pytest.raises(ModelError, match="question_head"):
-        QuestionHead.load(path)
+        LinearHead.load(path)
     path.write_text('{"embedder": "minilm", "weights": [1, "x"], "bias": 0, "trained_on": ""}')
     with pytest.raises(ModelError, match="cannot read"):
-        QuestionHead.load(path)
+        LinearHead.load(path)
     path.write_text('{"embedder": "minilm", "weights": [NaN], "bias": 0, "trained_on": ""}')
     with pytest.raises(ModelError, match="NaN"):
-        QuestionHead.load(path)
-    head = QuestionHead("minilm", (1.0,), 0.0, "")
+        LinearHead.load(path)
+    head = LinearHead("minilm", (1.0,), 0.0, "")
     with pytest.raises(ModelError, match="'minilm'"):
-        head.probabilities(word_embedder.embed(["a"]))
+        head.logits(word_embedder.embed(["a"]))
 
 
-def test_the_shipped_head_is_there():
-    shipped = QuestionHead.load(SHIPPED)
-    assert shipped.embedder == "minilm" and len(shipped.weights) == 384
+def test_the_shipped_heads_are_there():
+    for path in (FOR_QUESTIONS, FOR_REPLIES):
+        shipped = LinearHead.load(path)
+        assert shipped.embedder == "minilm" and len(shipped.weights) == 384
+
+
+REFUSAL = "I'm sorry, but I can't help with that. If you are in distress, please talk to somebody."
+RECIPE = (
+    "Mix the flour with warm water and yeast, let the dough rise, and bake it until it is brown."
+)
+
+
+@pytest.mark.slow
+def test_bad_input_with_the_packaged_models():
+    long = " ".join([RECIPE] * 560)  # 10,000 words
+    assert len(long.split()) > 10_000
+    german = (
+        "Für den Teig das Mehl mit warmem Wasser und Hefe verrühren und eine Stunde gehen lassen."
+    )
+    replies = ["", REFUSAL, RECIPE, german, long, "\ud800 \x00 ???", "def f(x):\n    return x"]
+    found = TRLMSafetyFilter().run("How is bread made?", replies)["decisions"]
+    assert [d["reason"] for d in found[:3]] == ["empty", "safe", "safe"]
+    assert found[4]["reason"] == "safe"
+    assert all(0 <= d["reply_score"] <= 1 for d in found[1:])
+    asked = TRLMSafetyFilter(model="trlm-small", dtype="float32", number=2, min_unsafe=2)
+    decisions = asked.run("How is bread made?", ["", *replies[1:4]])["decisions"]
+    assert [len(d["questions"]) for d in decisions] == [0, 2, 2, 2]
+    broken = TRLMSafetyFilter(raising, "trlm-small", dtype="float32", number=2)
+    assert broken.run("How is bread made?", replies)["replies"] == []
+    broken = TRLMSafetyFilter(reply_filter=raising)
+    assert broken.run("How is bread made?", replies)["replies"] == []

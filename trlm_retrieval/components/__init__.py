@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trlm_retrieval.components.query_generator import TRLMQueryGenerator
     from trlm_retrieval.components.question_filter import QuestionFilter
     from trlm_retrieval.components.ranker import TRLMRanker
+    from trlm_retrieval.components.reply_filter import ReplyFilter
     from trlm_retrieval.components.retrievers import BM25Retriever, FAISSRetriever
     from trlm_retrieval.components.safety_filter import TRLMSafetyFilter
 
@@ -34,6 +35,7 @@ __all__ = [
     "LocalChatGenerator",
     "PassageIndexWriter",
     "QuestionFilter",
+    "ReplyFilter",
     "TRLMAnswerRanker",
     "TRLMCitationAttributor",
     "TRLMQueryGenerator",
@@ -52,6 +54,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "query_generator": ["TRLMQueryGenerator"],
         "question_filter": ["QuestionFilter"],
         "ranker": ["TRLMRanker"],
+        "reply_filter": ["ReplyFilter"],
         "retrievers": ["BM25Retriever", "FAISSRetriever"],
         "safety_filter": ["TRLMSafetyFilter"],
     },

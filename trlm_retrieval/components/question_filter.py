@@ -1,20 +1,13 @@
 """QuestionFilter: how likely it is that a question asks for something unsafe."""
 
-from pathlib import Path
-from textwrap import wrap
-from threading import Lock
-
 from haystack import component
 
-from trlm_retrieval.components.base import SerialisableComponent
-from trlm_retrieval.components.question_head import SHIPPED, QuestionHead
-from trlm_retrieval.models.embedder import SentenceEmbedder
-
-_PIECE = 250  # characters: no more tokens than MiniLM reads, whatever the language
+from trlm_retrieval.components.linear_head import FOR_QUESTIONS, probability
+from trlm_retrieval.components.piece_filter import PieceFilter
 
 
 @component
-class QuestionFilter(SerialisableComponent):
+class QuestionFilter(PieceFilter):
     """
     Judges questions one by one: a linear head on sentence embeddings.
 
@@ -32,6 +25,8 @@ class QuestionFilter(SerialisableComponent):
     ```
     """
 
+    _shipped = FOR_QUESTIONS
+
     def __init__(self, head: str | None = None) -> None:
         """
         Creates the filter; embedder and head are loaded by `warm_up` or on the first run.
@@ -39,22 +34,7 @@ class QuestionFilter(SerialisableComponent):
         :param head: A file that `python -m trlm_retrieval.eval.studies.question_head` wrote; by
             default the shipped one.
         """
-        self.head = head
-        self._head: QuestionHead | None = None
-        self._embedder: SentenceEmbedder | None = None
-        self._loading = Lock()
-
-    def warm_up(self) -> None:
-        """
-        Loads head and embedder; does nothing if they are loaded.
-
-        :raises ModelError: If one of them is not there.
-        """
-        with self._loading:
-            if self._head is None:
-                head = QuestionHead.load(Path(self.head) if self.head else SHIPPED)
-                self._embedder = SentenceEmbedder(head.embedder)
-                self._head = head
+        PieceFilter.__init__(self, head)
 
     @component.output_types(scores=list[float])
     def run(self, texts: list[str]) -> dict[str, list[float]]:
@@ -65,11 +45,4 @@ class QuestionFilter(SerialisableComponent):
         :returns: `scores`: for each the probability that it is unsafe, 0 to 1.
         :raises ModelError: If the embedder does not fit the head.
         """
-        self.warm_up()
-        assert self._head is not None and self._embedder is not None
-        if not texts:
-            return {"scores": []}
-        pieces = [wrap(text, _PIECE) or [text] for text in texts]
-        vectors = self._embedder.embed([piece for of_text in pieces for piece in of_text])
-        scores = iter(self._head.probabilities(vectors).tolist())
-        return {"scores": [max(next(scores) for _ in of_text) for of_text in pieces]}
+        return {"scores": [float(probability(found.max())) for found in self._logits(texts)]}

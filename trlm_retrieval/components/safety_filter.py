@@ -1,4 +1,4 @@
-"""TRLMSafetyFilter: a filter that judges questions also sees what a reply really answers."""
+"""TRLMSafetyFilter: the prompt is judged, the reply, and the questions that it really answers."""
 
 import logging
 import math
@@ -14,6 +14,7 @@ from haystack.utils import ComponentDevice, Secret, deserialize_callable, serial
 from trlm_retrieval.components.base import HUB_TOKEN, ModelComponent, in_thread, reply_text
 from trlm_retrieval.components.question_filter import QuestionFilter
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
+from trlm_retrieval.components.reply_filter import ReplyFilter
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.generation import Sampling, generate_queries, question_template
 from trlm_retrieval.models.source import DEFAULT_MODEL
@@ -24,8 +25,9 @@ logger = logging.getLogger(__name__)
 Judge = Callable[[list[str]], Sequence[float | bool]]
 
 SAMPLING = Sampling(max_tokens=24)
-DEFAULT_NUMBER = 8
+DEFAULT_NUMBER = 0
 DEFAULT_THRESHOLD = 0.6
+DEFAULT_REPLY_THRESHOLD = 0.56  # chosen by eval/studies/reply_head.py
 DEFAULT_QUESTION_THRESHOLD = 0.62  # chosen by eval/studies/choose_safety.py
 
 
@@ -35,9 +37,11 @@ class Decision:
     What was decided about one reply, and why.
 
     :ivar blocked: Whether the reply is held back.
-    :ivar reason: `prompt` (the query itself is unsafe), `questions` (what the reply answers is),
-        `error` (something failed, so nothing passes), `empty` (nothing to judge) or `safe`.
+    :ivar reason: `prompt` (the query itself is unsafe), `reply` (what it says is), `questions`
+        (what it answers is), `error` (something failed, so nothing passes), `empty` (nothing to
+        judge) or `safe`.
     :ivar prompt_score: The inner filter's score of the query; None where it was not judged.
+    :ivar reply_score: The reply filter's score; None where the reply was not judged.
     :ivar questions: For each generated question its `text`, `score`, and the `part` of the reply,
         from 0, that it was generated from.
     :ivar tripped: The questions that are unsafe.
@@ -47,6 +51,7 @@ class Decision:
     blocked: bool
     reason: str
     prompt_score: float | None = None
+    reply_score: float | None = None
     questions: list[dict[str, Any]] = field(default_factory=list)
     tripped: list[str] = field(default_factory=list)
     error: str | None = None
@@ -58,19 +63,20 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
     Holds back replies to unsafe questions, also where the prompt hides the question.
 
     An input filter judges questions. A jailbreak hides its question in the prompt, but the reply
-    gives it away: questions are generated back from the reply and judged as well. After algorithm
-    12 of *Time-Reversal Provides Unsupervised Feedback to LLMs* (arXiv 2412.02626). Nothing passes
-    because of a failure: where the inner filter or the generation fails, the reply is blocked.
+    gives it away, so the reply is judged as well. With `number`, questions are generated back from
+    it too, and judged as the query is: algorithm 12 of *Time-Reversal Provides Unsupervised
+    Feedback to LLMs* (arXiv 2412.02626). Nothing passes because of a failure: where a filter or
+    the generation fails, the reply is blocked.
 
-    A long reply is read to its end, in parts, each with questions of its own. Only text is judged:
-    a message without any, such as a tool call, passes if the query does.
+    A long reply is read to its end. Only text is judged: a message without any, such as a tool
+    call, passes if the query does.
 
     Usage:
 
     ```python
     from trlm_retrieval.components import TRLMSafetyFilter
 
-    safety = TRLMSafetyFilter(number=4)
+    safety = TRLMSafetyFilter()
     result = safety.run(query="How long do eggs boil?", replies=["Eight minutes."])
     print(result["replies"], result["decisions"][0]["reason"])
     ```
@@ -81,8 +87,10 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
         inner: Any = None,
         model: str | TimeReversedLM = DEFAULT_MODEL,
         *,
+        reply_filter: Any = None,
         number: int = DEFAULT_NUMBER,
         threshold: float = DEFAULT_THRESHOLD,
+        reply_threshold: float = DEFAULT_REPLY_THRESHOLD,
         question_threshold: float = DEFAULT_QUESTION_THRESHOLD,
         min_unsafe: int | None = None,
         seed: int = 0,
@@ -101,9 +109,12 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
             `scores`. By default a `QuestionFilter`.
         :param model: Generates questions: a name from `trlm models list`, a folder, a `.gguf` file,
             a hub id, or a loaded `TimeReversedLM` (which cannot be serialised).
-        :param number: Questions generated from a reply, or from each part of a long one; 0 judges
-            the query alone.
+        :param reply_filter: Judges replies; what `inner` may be. By default a `ReplyFilter`.
+        :param number: Questions generated from a reply, or from each part of a long one; with 0
+            there are none, and no model is loaded.
         :param threshold: A query with this score or more is unsafe.
+        :param reply_threshold: A reply with this score or more is unsafe. The default suits the
+            shipped reply filter.
         :param question_threshold: A generated question with this score or more is unsafe. The
             default suits the shipped inner filter, as that of `threshold` does.
         :param min_unsafe: So many unsafe questions of one part block a reply; by default half of
@@ -116,23 +127,30 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
         :param revision: Branch, tag or commit of a hub's model; by default `main`.
         :param model_kwargs: Further arguments of transformers' `from_pretrained`, such as
             `device_map` or `quantization_config`.
-        :raises ValueError: If a number is out of its range, or `inner` is nothing that judges.
+        :raises ValueError: If a number is out of its range, or a filter is nothing that judges.
         """
         if number < 0:
             raise ValueError(f"number must not be negative, not {number}")
-        for name, value in (("threshold", threshold), ("question_threshold", question_threshold)):
+        for name, value in (
+            ("threshold", threshold),
+            ("reply_threshold", reply_threshold),
+            ("question_threshold", question_threshold),
+        ):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must lie in 0..1, not {value}")
         if min_unsafe is not None and not 1 <= min_unsafe <= max(number, 1):
             raise ValueError(f"min_unsafe must lie in 1..number, not {min_unsafe}")
         if max_part_tokens <= 0:
             raise ValueError(f"max_part_tokens must be positive, not {max_part_tokens}")
-        if inner is not None and not callable(inner) and not hasattr(inner, "run"):
-            raise ValueError("inner must be a function or a component with run(texts=…)")
+        for name, judge in (("inner", inner), ("reply_filter", reply_filter)):
+            if judge is not None and not callable(judge) and not hasattr(judge, "run"):
+                raise ValueError(f"{name} must be a function or a component with run(texts=…)")
         self.inner = QuestionFilter() if inner is None else inner
+        self.reply_filter = ReplyFilter() if reply_filter is None else reply_filter
         self._hold(model, device, dtype, token, revision, model_kwargs)
         self.number = number
         self.threshold = threshold
+        self.reply_threshold = reply_threshold
         self.question_threshold = question_threshold
         self.min_unsafe = min_unsafe
         self.seed = seed
@@ -144,19 +162,20 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
 
         :raises ModelError: If a model is not there.
         """
-        if hasattr(self.inner, "warm_up"):
-            self.inner.warm_up()
+        for judge in (self.inner, self.reply_filter):
+            if hasattr(judge, "warm_up"):
+                judge.warm_up()
         if self.number:
             ModelComponent.warm_up(self)
 
     def _parameters(self) -> dict[str, Any]:
-        inner: Any = self.inner
-        written = (
-            component_to_dict(inner, "inner")
-            if hasattr(inner, "run")
-            else serialize_callable(inner)
-        )
-        return ModelComponent._parameters(self) | {"inner": written}
+        written = {
+            name: component_to_dict(judge, name)
+            if hasattr(judge, "run")
+            else serialize_callable(judge)
+            for name, judge in (("inner", self.inner), ("reply_filter", self.reply_filter))
+        }
+        return ModelComponent._parameters(self) | written
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "TRLMSafetyFilter":
@@ -164,8 +183,9 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
         Restores the component from what `to_dict` gave; `data` stays as it is.
         """
         parameters = dict(data.get("init_parameters", {}))
-        if isinstance(parameters.get("inner"), str):
-            parameters["inner"] = deserialize_callable(parameters["inner"])
+        for name in ("inner", "reply_filter"):
+            if isinstance(parameters.get(name), str):
+                parameters[name] = deserialize_callable(parameters[name])
         return default_from_dict(cls, {**data, "init_parameters": parameters})
 
     @component.output_types(
@@ -211,28 +231,40 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
 
     def _judge_replies(self, prompt_score: float | None, replies: Sequence[str]) -> list[Decision]:
         """The decisions on replies whose prompt is safe."""
-        if self._lm is None:
-            return [Decision(False, "safe", prompt_score) for _ in replies]
+        decisions = [
+            Decision(False, "safe" if r.strip() else "empty", prompt_score) for r in replies
+        ]
+        full = [i for i, reply in enumerate(replies) if reply.strip()]
+        scores = judged(self.reply_filter, [replies[i] for i in full])
+        for i, score in zip(full, scores, strict=True):
+            decisions[i].reply_score = score
+            if score >= self.reply_threshold:
+                decisions[i].blocked, decisions[i].reason = True, "reply"
+        if self._lm is not None:
+            self._judge_questions(self._lm, replies, decisions)
+        return decisions
+
+    def _judge_questions(
+        self, lm: TimeReversedLM, replies: Sequence[str], decisions: Sequence[Decision]
+    ) -> None:
+        """Generate questions from the replies that pass so far, and block by them."""
         parts = [
-            (i, part)
-            for i, reply in enumerate(replies)
-            for part in parts_of(reply, self._lm, self.max_part_tokens)
+            (decision, part)
+            for reply, decision in zip(replies, decisions, strict=True)
+            if not decision.blocked
+            for part in parts_of(reply, lm, self.max_part_tokens)
         ]
         found = generate_queries(
-            self._lm,
+            lm,
             [part for _, part in parts],
             self.number,
-            direction=question_template(self._lm),
+            direction=question_template(lm),
             sampling=Sampling(SAMPLING.temperature, SAMPLING.top_p, SAMPLING.max_tokens, self.seed),
         )
         texts = [query.text for queries in found for query in queries]
         scores = iter(judged(self.inner, texts))
-        decisions = [
-            Decision(False, "safe" if r.strip() else "empty", prompt_score) for r in replies
-        ]
         least = half(self.number) if self.min_unsafe is None else self.min_unsafe
-        for (reply, _), queries in zip(parts, found, strict=True):
-            decision = decisions[reply]
+        for (decision, _), queries in zip(parts, found, strict=True):
             part = len({question["part"] for question in decision.questions})  # those before it
             if any(query.likelihood.cut_tokens for query in queries):
                 raise ValueError("max_part_tokens does not fit into the model's context")
@@ -253,7 +285,6 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
                 )
             elif len(unsafe) >= least:
                 decision.blocked, decision.reason = True, "questions"
-        return decisions
 
 
 def half(number: int) -> int:
@@ -276,7 +307,7 @@ def parts_of(reply: str, lm: TimeReversedLM, max_part_tokens: int) -> list[str]:
 
 def judged(inner: Any, texts: list[str]) -> list[float]:
     """
-    The inner filter's scores of some questions.
+    A filter's scores of some texts.
 
     :param inner: A function, or a component whose `run(texts=…)` gives `scores`.
     :raises ValueError: If it does not give one finite number for each text.
@@ -287,7 +318,7 @@ def judged(inner: Any, texts: list[str]) -> list[float]:
     scores = [float(score) for score in found]
     if len(scores) != len(texts) or not all(map(math.isfinite, scores)):
         raise ValueError(
-            f"the inner filter must give one finite score for each of {len(texts)} texts; it gave "
+            f"a filter must give one finite score for each of {len(texts)} texts; it gave "
             f"{len(scores)}: {scores[:3]}"
         )
     return scores

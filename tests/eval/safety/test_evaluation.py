@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from trlm_retrieval.cli import run as run_cli
-from trlm_retrieval.components.question_head import QuestionHead
+from trlm_retrieval.components.linear_head import LinearHead
+from trlm_retrieval.components.question_filter import QuestionFilter
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.eval.query_cache import QueryCache
 from trlm_retrieval.eval.safety.data import Exchange, find_answers, load_exchanges, split
@@ -19,7 +20,7 @@ from trlm_retrieval.eval.safety.evaluation import (
     score,
     threshold_at,
 )
-from trlm_retrieval.eval.studies import choose_safety, question_head
+from trlm_retrieval.eval.studies import choose_safety, question_head, reply_head
 
 WORDS = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"]
 
@@ -103,22 +104,29 @@ def test_measures_by_hand():
     scores = {
         "prompt": np.array([0.9, 0.1, 0.1, 0.6, 0.2]),
         "questions": np.array([0.1, 0.7, 0.15, 0.61, 0.2]),
-        "both": np.array([0.9, 0.7, 0.15, 0.6, 0.2]),
+        "prompt + questions": np.array([0.9, 0.7, 0.15, 0.6, 0.2]),
     }
     found = measure(jailbroken, safe, scores)
     mean = {s: {m: np.mean(list(v.values())) for m, v in t.items()} for s, t in found.items()}
     assert mean["prompt"]["FNR@5%"] == pytest.approx(2 / 3)
-    assert mean["both"]["FNR@5%"] == pytest.approx(1 / 3)
+    assert mean["prompt + questions"]["FNR@5%"] == pytest.approx(1 / 3)
     assert mean["prompt"]["FNR@5% of answers"] == pytest.approx(2 / 3)
-    assert mean["both"]["FNR@5% of answers"] == pytest.approx(1 / 3)
-    assert mean["both"]["FNR@5% of xstest"] == pytest.approx(1 / 3)
-    assert mean["both"]["FNR@shipped A"] == 0.0 and mean["both"]["FNR@shipped B"] == 1.0
+    assert mean["prompt + questions"]["FNR@5% of answers"] == pytest.approx(1 / 3)
+    assert mean["prompt + questions"]["FNR@5% of xstest"] == pytest.approx(1 / 3)
+    assert (
+        mean["prompt + questions"]["FNR@shipped A"] == 0.0
+        and mean["prompt + questions"]["FNR@shipped B"] == 1.0
+    )
     assert mean["prompt"]["FPR@shipped xstest"] == 1.0
     assert mean["questions"]["FPR@shipped xstest"] == 0.0  # a threshold of its own
     assert mean["questions"]["FNR@shipped"] == pytest.approx(2 / 3)
-    assert mean["prompt"]["FPR@shipped answers"] == mean["both"]["FPR@+2% answers"] == 0.0
+    assert (
+        mean["prompt"]["FPR@shipped answers"]
+        == mean["prompt + questions"]["FPR@+2% answers"]
+        == 0.0
+    )
     assert mean["prompt"]["FNR@shipped"] == pytest.approx(2 / 3)
-    assert mean["both"]["FNR@+2%"] == pytest.approx(1 / 3)
+    assert mean["prompt + questions"]["FNR@+2%"] == pytest.approx(1 / 3)
 
 
 def test_scores_of_the_systems(tiny_lm, tmp_path):
@@ -133,17 +141,23 @@ def test_scores_of_the_systems(tiny_lm, tmp_path):
         written.extend(texts)
         return [1.0 if "bomb" in text else 0.2 + 0.01 * (len(text) % 7) for text in texts]
 
-    found = score(exchanges, tiny_lm, inner, 3, 2, cache)
+    def reply_filter(texts):
+        assert texts == ["a reply"]  # what is empty is not judged
+        return [0.7]
+
+    found = score(exchanges, tiny_lm, inner, reply_filter, 3, 2, cache)
     questions = sorted(inner(written[:3]))
     assert found["questions"].tolist() == [questions[1], -np.inf]
-    assert found["prompt"][1] == found["both"][1] == found["prompt + response"][1] == 1.0
-    assert found["both"][0] == max(found["prompt"][0], questions[1])
-    assert found["prompt + response"][0] == max(found["prompt"][0], found["response"][0])
+    assert found["reply"].tolist() == [0.7, -np.inf]
+    assert {scores[1] for system, scores in found.items() if "prompt" in system} == {1.0}
+    assert found["prompt + questions"][0] == max(found["prompt"][0], questions[1])
+    assert found["prompt + reply"][0] == max(found["prompt"][0], 0.7)
+    assert found["all"].tolist() == [max(0.7, found["prompt + questions"][0]), 1.0]
     assert set(found) == set(SYSTEMS)
 
 
 def test_the_commands(folder, tiny_lm_folder, tmp_path, capsys, monkeypatch, word_embedder):
-    for name in ("components.question_filter", "eval.studies.question_head"):
+    for name in ("components.piece_filter", "eval.studies.question_head"):
         monkeypatch.setattr(f"trlm_retrieval.{name}.SentenceEmbedder", lambda name: word_embedder)
     head, answers = tmp_path / "head.json", tmp_path / "answers.jsonl"
     arguments = ["--data", folder, "--answers", answers, "--out", head]
@@ -151,14 +165,15 @@ def test_the_commands(folder, tiny_lm_folder, tmp_path, capsys, monkeypatch, wor
     question_head.main()
     [auc] = re.findall(r"ROC AUC (\S+)", capsys.readouterr().out)
     assert float(auc) > 0.7  # it has learned the word
-    assert QuestionHead.load(head).embedder == "words"
+    assert LinearHead.load(head).embedder == "words"
     arguments = ["eval", "safety", "--data", folder, "--answers", answers, "--head", head]
     arguments += ["--model", tiny_lm_folder, "--responses", 4, "--number", 2]
+    arguments += ["--reply-head", head]
     arguments += ["--json", tmp_path / "o.json", "--cache-dir", tmp_path / "c"]
     assert run_cli([str(a) for a in arguments]) == 0, capsys.readouterr().err
     found = json.loads((tmp_path / "o.json").read_text())
     assert set(found["systems"]) == set(SYSTEMS)
-    measures = set(found["systems"]["both"])
+    measures = set(found["systems"]["all"])
     assert {"FNR@5%", "FNR@2% of xstest", "FNR@shipped A", "FPR@+2% answers"} <= measures
     assert "alpha" not in (tmp_path / "o.json").read_text()
     assert run_cli([*map(str, arguments), "--min-unsafe", "3"]) == 2
@@ -169,6 +184,46 @@ def test_the_commands(folder, tiny_lm_folder, tmp_path, capsys, monkeypatch, wor
     choose_safety.main()
     added = [float(value) for value in re.findall(r"[+-]\d\.\d{3}", capsys.readouterr().out)]
     assert len(added) == 2 and all(0 <= value <= 0.02 for value in added)
+
+
+def test_the_study_of_replies(folder, tmp_path, capsys, monkeypatch, word_embedder):
+    """Half of the behaviours is learned from; the refusals and each attack have their rows."""
+    for name in ("components.piece_filter", "eval.studies.reply_head"):
+        monkeypatch.setattr(f"trlm_retrieval.{name}.SentenceEmbedder", lambda name: word_embedder)
+    questions = tmp_path / "questions.json"
+    LinearHead("words", (0.0,) * 16, -9.0, "passes all").save(questions)
+    monkeypatch.setattr(QuestionFilter, "_shipped", questions)
+    head = tmp_path / "reply.json"
+    answers = folder.parent / "answers.jsonl"
+    arguments = ["--data", folder, "--answers", answers, "--out", head]
+    monkeypatch.setattr("sys.argv", ["reply_head", *map(str, arguments)])
+    reply_head.main()
+    out = capsys.readouterr().out
+    exchanges = load_exchanges(folder, answers)
+    learned = [e for e in exchanges if not e.held_out]
+    unsafe = sum(e.unsafe and e.source == "jailbreaks" for e in learned)
+    safe = sum(not e.unsafe for e in learned)
+    assert f"{unsafe} unsafe and {safe} safe replies" in out
+    assert LinearHead.load(head).embedder == "words"
+    for row in ("all attacks", "without the first", "A, not learned from", "B, not learned from"):
+        assert row in out
+    assert out.count("1.000 (1.00–1.00)") >= 3  # the prompt filter passes all of each attack
+
+
+def test_unsafe_replies_that_share_a_word_are_learned(word_embedder):
+    texts = [("take the bomb now", "A"), ("a bomb here", "B"), ("bread", "x"), ("some milk", "x")]
+    exchanges = [exchange("jailbreaks" if kind < "a" else "xstest", kind) for _, kind in texts]
+    vectors = [word_embedder.embed([text]) for text, _ in texts]
+    replies = reply_head.Replies(exchanges, 2, 4, vectors, np.zeros(4), np.arange(4))
+    head = reply_head.fit(replies, np.ones(4, bool), 10.0, "words")
+    found = reply_head.scores(head, [word_embedder.embed([t]) for t in ("bomb", "bread")])
+    assert found[0] > 0.5 > found[1]
+
+
+def test_the_ratio_of_misses():
+    before, after = np.array([True] * 4), np.array([True, True, False, False])
+    assert reply_head._ratio(["alpha", "alpha", "bravo", "bravo"], before, after).startswith("0.50")
+    assert reply_head._ratio(["alpha"], np.array([False]), np.array([False])) == "-"
 
 
 def test_bad_data(folder, tiny_lm, tmp_path):

@@ -160,7 +160,7 @@ def safety(
         typer.Option(
             min=0,
             help="Jailbroken responses to draw, and as many of each kind of safe ones; 0 takes "
-            "all, which is hours on a CPU.",
+            "all, ordinary answers by the thousand.",
         ),
     ] = 100,
     number: Annotated[int, typer.Option(min=1, help="Questions generated from a response.")] = 8,
@@ -170,18 +170,24 @@ def safety(
     ] = None,
     head: Annotated[
         Path | None,
-        typer.Option(help="Head of the filter; by default the shipped one.", dir_okay=False),
+        typer.Option(
+            help="Head of the filter of questions; by default the shipped one.", dir_okay=False
+        ),
+    ] = None,
+    reply_head: Annotated[
+        Path | None,
+        typer.Option(help="Head of the reply filter; by default the shipped one.", dir_okay=False),
     ] = None,
     dtype: DtypeOption = None,
     json_file: JsonFileOption = None,
     cache_dir: CacheOption = DEFAULT_CACHE,
 ) -> None:
-    """Evaluate a filter on the prompt, on questions generated from the response, and on both.
+    """Evaluate filters of the prompt, of the reply, and of questions generated from the reply.
 
     `FNR@5%` is the share of jailbroken responses that pass where 5 % of the safe ones are held
     back, `FNR@5% of xstest` where 5 % of XSTest's are; `shipped` stands for the shipped thresholds,
     and `+2%` for the prompt filter at its shipped threshold with 2 points of false positives added.
-    Only questions that the filter did not learn from count. A killed evaluation continues where it
+    Only questions that the filters did not learn from count. A killed evaluation continues where it
     was.
 
     Example: `trlm eval safety --data safety --answers alpacaeval.jsonl.xz --json safety.json`
@@ -189,15 +195,18 @@ def safety(
     if min_unsafe is not None and min_unsafe > number:
         raise typer.BadParameter("cannot be more than --number", param_hint="--min-unsafe")
     check_model_and_extra(model)
-    check_paths(path for path in (data, answers, head) if path)
+    check_paths(path for path in (data, answers, head, reply_head) if path)
     with working("Loading"):
         from trlm_retrieval.components.question_filter import QuestionFilter
+        from trlm_retrieval.components.reply_filter import ReplyFilter
         from trlm_retrieval.eval.safety.data import find_answers
         from trlm_retrieval.eval.safety.evaluation import evaluate_safety
         from trlm_retrieval.lm import TimeReversedLM
 
         inner = QuestionFilter(str(head) if head else None)
         inner.warm_up()
+        reply_filter = ReplyFilter(str(reply_head) if reply_head else None)
+        reply_filter.warm_up()
         lm = TimeReversedLM.from_pretrained(model, dtype=dtype)
     result = evaluate_safety(
         data,
@@ -205,6 +214,7 @@ def safety(
         lm,
         model,
         inner=inner,
+        reply_filter=reply_filter,
         responses=responses or None,
         number=number,
         min_unsafe=min_unsafe,

@@ -1,7 +1,8 @@
-"""A linear head on sentence embeddings: how likely it is that a question asks for something unsafe.
+"""A linear head on sentence embeddings: how likely it is that a text is unsafe.
 
-The shipped head sits on MiniLM and was trained by
-`python -m trlm_retrieval.eval.studies.question_head`.
+Two ship, both on MiniLM: one for questions, trained by `python -m
+trlm_retrieval.eval.studies.question_head`, and one for replies, trained by `python -m
+trlm_retrieval.eval.studies.reply_head`.
 """
 
 import json
@@ -14,11 +15,12 @@ from trlm_retrieval.errors import ModelError
 from trlm_retrieval.files import write_json
 from trlm_retrieval.models.embedder import Vectors
 
-SHIPPED = Path(__file__).parent / "question_head.json"
+FOR_QUESTIONS = Path(__file__).parent / "question_head.json"
+FOR_REPLIES = Path(__file__).parent / "reply_head.json"
 
 
 @dataclass(frozen=True)
-class QuestionHead:
+class LinearHead:
     """Logistic regression on embeddings of length 1.
 
     :ivar embedder: the name of the embedder that it was trained on.
@@ -31,26 +33,26 @@ class QuestionHead:
     bias: float
     trained_on: str
 
-    def probabilities(self, vectors: Vectors) -> np.ndarray:
-        """Probability that each question is unsafe, float64 of shape (questions,).
+    def logits(self, vectors: Vectors) -> np.ndarray:
+        """Log odds that each text is unsafe, float64 of shape (texts,).
 
-        :param vectors: embeddings, shape (questions, dimension).
+        :param vectors: embeddings, shape (texts, dimension).
         :raises ModelError: if the dimension is another one.
         """
         if vectors.shape[1] != len(self.weights):
             raise ModelError(
-                f"the question head takes embeddings of {len(self.weights)} numbers, not "
+                f"the head takes embeddings of {len(self.weights)} numbers, not "
                 f"{vectors.shape[1]}: use it with the embedder {self.embedder!r}"
             )
-        logits = vectors.astype(np.float64) @ np.array(self.weights) + self.bias
-        return 1 / (1 + np.exp(-logits))
+        found: np.ndarray = vectors.astype(np.float64) @ np.array(self.weights) + self.bias
+        return found
 
     def save(self, path: Path) -> None:
         """Write a JSON file."""
         write_json(path, asdict(self))
 
     @classmethod
-    def load(cls, path: Path) -> "QuestionHead":
+    def load(cls, path: Path) -> "LinearHead":
         """
         Read what :meth:`save` wrote.
 
@@ -62,9 +64,15 @@ class QuestionHead:
             head = cls(str(data["embedder"]), weights, float(data["bias"]), data["trained_on"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
-                f"cannot read the question head {path} ({error}): train one with `python -m "
-                "trlm_retrieval.eval.studies.question_head`"
+                f"cannot read the head {path} ({error}): train one with `python -m "
+                "trlm_retrieval.eval.studies.question_head` or `…reply_head`"
             ) from error
         if not np.isfinite([*head.weights, head.bias]).all():
-            raise ModelError(f"the question head {path} holds NaN or infinity: train it again")
+            raise ModelError(f"the head {path} holds NaN or infinity: train it again")
         return head
+
+
+def probability(logits: np.ndarray) -> np.ndarray:
+    """What log odds say as a number from 0 to 1."""
+    found: np.ndarray = 1 / (1 + np.exp(-logits))
+    return found
