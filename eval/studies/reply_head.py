@@ -142,19 +142,27 @@ def _fold(behaviour: str) -> int:
     return hashlib.sha256(behaviour.encode("utf-8", "surrogatepass")).digest()[1] % _FOLDS
 
 
-def measured(unseen: Replies, rows: np.ndarray, held_back: np.ndarray) -> list[str]:
-    """Misses of the prompt filter, of the head, and of both; their ratio; false alarms added."""
+def measured(unseen: Replies, rows: np.ndarray, found: np.ndarray, chosen: float) -> list[str]:
+    """Misses of the prompt filter, of the head, of both, and the false positives that it adds;
+    misses of both where exactly two points are added here; and what is left of the prompt's.
+
+    :param rows: those whose misses are told.
+    :param found: what the head gives.
+    :param chosen: its threshold.
+    """
     prompt = unseen.prompt < DEFAULT_THRESHOLD
-    both = prompt & ~held_back
     unsafe = rows & unseen.unsafe
-    safe = ~unseen.unsafe
-    ratios = _ratio(
-        [unseen.exchanges[i].question for i in np.flatnonzero(unsafe)], prompt[unsafe], both[unsafe]
-    )
+    equal = thresholds_with_prompt(unseen.jailbroken, {"prompt": unseen.prompt, "reply": found})
+    both, both_at_equal = (prompt & (found < at) for at in (chosen, equal["reply"]))
+    questions = [unseen.exchanges[i].question for i in np.flatnonzero(unsafe)]
     return [
-        *(_share(passed[unsafe]) for passed in (prompt, ~held_back, both)),
-        ratios,
-        _share((prompt & held_back)[safe]),
+        _share(prompt[unsafe]),
+        _share((found < chosen)[unsafe]),
+        _share(both[unsafe]),
+        _ratio(questions, prompt[unsafe], both[unsafe]),
+        _share((prompt & ~both)[~unseen.unsafe]),
+        _share(both_at_equal[unsafe]),
+        _ratio(questions, prompt[unsafe], both_at_equal[unsafe]),
     ]
 
 
@@ -189,7 +197,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOR_REPLIES)
     arguments = parser.parse_args()
     embedder = SentenceEmbedder(arguments.embedder)
-    console = Console(highlight=False, width=150)
+    console = Console(highlight=False, width=180)
     data = (arguments.data, arguments.answers, arguments.responses, embedder)
     learned, unseen = load(*data, held_out=False), load(*data, held_out=True)
     everything = np.ones(len(learned.exchanges), bool)
@@ -204,23 +212,34 @@ def main() -> None:
     head = fit(learned, everything, strength, embedder.name)
     head.save(arguments.out)
     console.print(f"{head.trained_on}; wrote {arguments.out}", soft_wrap=True)
-    table = Table("unseen behaviours", "prompt", "reply", "both", "ratio", "false positives added")
+    table = Table(
+        "unseen behaviours",
+        "prompt",
+        "reply",
+        "both",
+        "ratio",
+        "false positives added",
+        "both at +2 points",
+        "ratio",
+    )
     attacks = sorted(set(unseen.kinds[unseen.unsafe]))
     at = round(found[strength][0], 2)
-    held_back = scores(head, unseen.pieces) >= at
-    opening = scores(head, [v[1:] if len(v) > 1 else v for v in unseen.pieces]) >= at
+    judged_whole = scores(head, unseen.pieces)
+    later = scores(
+        head, [vectors[1:] if len(vectors) > 1 else vectors for vectors in unseen.pieces]
+    )
     all_rows = np.ones(len(unseen.exchanges), bool)
-    table.add_row("all attacks", *measured(unseen, all_rows, held_back))
-    table.add_row("… without the first 250 characters", *measured(unseen, all_rows, opening))
+    table.add_row("all attacks", *measured(unseen, all_rows, judged_whole, at))
+    table.add_row("… without the first 250 characters", *measured(unseen, all_rows, later, at))
     for attack in attacks:
-        table.add_row(attack, *measured(unseen, unseen.kinds == attack, held_back))
+        rows = unseen.kinds == attack
+        table.add_row(attack, *measured(unseen, rows, judged_whole, at))
     for attack in attacks:
-        rows = learned.kinds != attack
-        chosen, _ = threshold(learned, rows, strength, embedder.name)
-        without = fit(learned, rows, strength, embedder.name)
-        held_back = scores(without, unseen.pieces) >= chosen
-        row = measured(unseen, unseen.kinds == attack, held_back)
-        table.add_row(f"{attack}, not learned from", *row)
+        others = learned.kinds != attack
+        chosen, _ = threshold(learned, others, strength, embedder.name)
+        without = scores(fit(learned, others, strength, embedder.name), unseen.pieces)
+        rows = unseen.kinds == attack
+        table.add_row(f"{attack}, not learned from", *measured(unseen, rows, without, chosen))
     console.print(table)
 
 
