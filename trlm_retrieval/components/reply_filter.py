@@ -49,7 +49,8 @@ class ReplyFilter(PieceFilter):
         :returns: `scores`: for each the probability that it is unsafe, 0 to 1.
         :raises ModelError: If the embedder does not fit the head.
         """
-        return {"scores": [float(probability(worst(found))) for found in self._logits(texts)]}
+        logits = np.array([worst(found) for found in self._logits(texts)])
+        return {"scores": probability(logits).tolist()}
 
 
 def worst(logits: np.ndarray) -> float:

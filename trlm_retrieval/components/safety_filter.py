@@ -169,11 +169,12 @@ class TRLMSafetyFilter(ModelComponent[TimeReversedLM]):
             ModelComponent.warm_up(self)
 
     def _parameters(self) -> dict[str, Any]:
+        judges: dict[str, Any] = {"inner": self.inner, "reply_filter": self.reply_filter}
         written = {
             name: component_to_dict(judge, name)
             if hasattr(judge, "run")
             else serialize_callable(judge)
-            for name, judge in (("inner", self.inner), ("reply_filter", self.reply_filter))
+            for name, judge in judges.items()
         }
         return ModelComponent._parameters(self) | written
 
