@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from trlm_retrieval.errors import DataError, ModelError
 from trlm_retrieval.lm import Likelihood, Template, TimeReversedLM
 from trlm_retrieval.lm.likelihood import Progress
@@ -205,6 +207,12 @@ class CachedScorer:
         counted = self.cut.setdefault(name, {})
         for (_, passage), score in zip(pairs, scores, strict=True):
             counted[passage] = counted.get(passage, False) or score.cut_tokens > 0
+
+
+def priors(lm: TimeReversedLM, queries: Sequence[str], template: Template) -> np.ndarray:
+    """log P(query) of each query, in nats, shape (queries,)."""
+    pairs = [(query, "any") for query in queries]  # whatever the passage is
+    return np.array([one.sum - one.gain for one in lm.score(pairs, template, prior=True)])
 
 
 def cut_note(name: str, cut: Collection[bool]) -> list[str]:
