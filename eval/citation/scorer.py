@@ -9,6 +9,9 @@ from trlm_retrieval.lm import Template
 from ..methods import CROSS_ENCODER
 from ..score_cache import CachedScorer
 
+SCORED_HALVES: tuple[tuple[str, ScoredHalf], ...] = (("forward", "source"), ("reverse", "claim"))
+"""What methods are called that score the source given the claim, and the claim given the source."""
+
 
 class Scorer(CachedScorer):
     """Scores claims and sources; in pairs, a claim stands in the place of a query."""

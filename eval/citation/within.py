@@ -17,7 +17,7 @@ from ..methods import CROSS_ENCODER, choose_methods, run_methods
 from ..result import Result, summarise
 from ..sampling import draw
 from .data import Grounded, load_grounded
-from .scorer import Scorer, comparisons
+from .scorer import SCORED_HALVES, Scorer, comparisons
 
 MAIN_MEASURE = "F1"
 
@@ -78,15 +78,13 @@ def _cross_encoder(answers: Sequence[Grounded], scorer: Scorer) -> Cited:
     return found
 
 
-_DIRECTIONS: tuple[tuple[str, ScoredHalf], ...] = (("forward", "source"), ("reverse", "claim"))
-
 METHODS: dict[str, Callable[[Sequence[Grounded], Scorer], Cited]] = {
     "everything": _everything,
     "first": _first,
     "overlap": _overlap,
     **{
         f"{order}_{name}": partial(_search, name=name, direction=direction)
-        for order, direction in _DIRECTIONS
+        for order, direction in SCORED_HALVES
         for name in SEARCHES
     },
     **{

@@ -30,7 +30,7 @@ from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.models.embedder import SentenceEmbedder
 from trlm_retrieval.text.sentences import sentence_spans
 
-from ..citation.scorer import Scorer
+from ..citation.scorer import SCORED_HALVES, Scorer
 from ..measures import PerQuery
 from ..methods import run_methods, that_can_run
 from ..result import Result, summarise
@@ -112,7 +112,7 @@ METHODS: dict[str, Callable[[Sequence[Article], Scorer], Picks]] = {
     "overlap": _overlap,
     **{
         f"{order}_{name}": partial(_search, name=name, direction=direction)
-        for order, direction in (("forward", "source"), ("reverse", "claim"))
+        for order, direction in SCORED_HALVES
         for name in SEARCHES
     },
     "default": partial(_search, name="linear", direction="claim", overlap_weight=OVERLAP_WEIGHT),
