@@ -22,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from trlm_retrieval.citation.search import SEARCHES, SearchName, search
+from trlm_retrieval.citation.search import SearchName, search
 from trlm_retrieval.citation.support import OVERLAP_WEIGHT, ScoredHalf, shared_words, word_sets
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.files import read_json_lines
@@ -37,7 +37,11 @@ from ..result import Result, summarise
 from ..sampling import draw
 from ..score_cache import ScoreCache
 
-SENTENCES = (8, 40)  # fewest and most of an article
+SENTENCES = (8, 16)  # fewest and most of an article: an encoder reads 512 tokens
+_SEARCHES: tuple[SearchName, ...] = (
+    "linear",
+    "binary",
+)  # exclusion reads an article once a sentence
 _HIGHLIGHT_WORDS = (8, 40)
 _READ = 4000  # articles of the file, out of which some are drawn
 
@@ -113,7 +117,7 @@ METHODS: dict[str, Callable[[Sequence[Article], Scorer], Picks]] = {
     **{
         f"{order}_{name}": partial(_search, name=name, direction=direction)
         for order, direction in SCORED_HALVES
-        for name in SEARCHES
+        for name in _SEARCHES
     },
     "default": partial(_search, name="linear", direction="claim", overlap_weight=OVERLAP_WEIGHT),
     "nearest": _nearest,
@@ -138,8 +142,7 @@ def evaluate_highlights(
 
     found, seconds = run_methods(chosen, evaluate)
     pairs = [(name, name.replace("reverse", "forward")) for name in chosen if "reverse" in name]
-    pairs += [(f"reverse_{name}", "reverse_linear") for name in SEARCHES if name != "linear"]
-    pairs += [("reverse_linear", "overlap"), ("reverse_linear", "random")]
+    pairs += [("reverse_linear", name) for name in ("reverse_binary", "overlap", "random")]
     return summarise(
         "highlights", model, found, "cosine", pairs, seconds, {}, notes, unit="articles"
     )
