@@ -37,7 +37,7 @@ def _table(result: "Result") -> Table:
     measures = list(next(iter(result.systems.values())))
     title = Text(f"{result.data}: {result.queries} {result.unit}, {result.model}")
     headers = (measure.replace("@", "\n@") for measure in measures)  # a narrow terminal has room
-    table = Table("system", *headers, title=title, title_justify="left")
+    table = Table("system", *headers, title=title, title_justify="left", box=None)
     best = {
         measure: max(found[measure].mean for found in result.systems.values())
         for measure in measures
@@ -56,7 +56,7 @@ def _table(result: "Result") -> Table:
 
 def _table_of_measures(result: "Result") -> Table:
     title = Text(f"{result.data}: {result.queries} {result.unit}, {result.model}")
-    table = Table("measure", *result.systems, title=title, title_justify="left")
+    table = Table("measure", *result.systems, title=title, title_justify="left", box=None)
     for measure in next(iter(result.systems.values())):
         values = [found[measure] for found in result.systems.values()]
         cells = [f"{v.mean:.3f} [dim]{v.low:.3f}–{v.high:.3f}[/dim]" for v in values]
