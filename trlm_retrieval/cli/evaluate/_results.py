@@ -17,6 +17,8 @@ def finish(result: "Result", json_file: Path | None, measures_down: bool = False
 
     :param measures_down: one row for each measure, where there are many.
     """
+    title = f"{result.data}: {result.queries} {result.unit}, {result.model}"
+    out.print(Text(title, style="italic"), soft_wrap=True)
     out.print(_table_of_measures(result) if measures_down else _table(result))
     for key, test in result.tests.items():
         out.print(f"{key}: {test.measure} {test.difference:+.3f}, p = {test.p:.4f}")
@@ -35,9 +37,8 @@ def wrote(path: Path) -> None:
 
 def _table(result: "Result") -> Table:
     measures = list(next(iter(result.systems.values())))
-    title = Text(f"{result.data}: {result.queries} {result.unit}, {result.model}")
     headers = (measure.replace("@", "\n@") for measure in measures)  # a narrow terminal has room
-    table = Table("system", *headers, title=title, title_justify="left", box=None)
+    table = Table("system", *headers, box=None)
     best = {
         measure: max(found[measure].mean for found in result.systems.values())
         for measure in measures
@@ -55,8 +56,7 @@ def _table(result: "Result") -> Table:
 
 
 def _table_of_measures(result: "Result") -> Table:
-    title = Text(f"{result.data}: {result.queries} {result.unit}, {result.model}")
-    table = Table("measure", *result.systems, title=title, title_justify="left", box=None)
+    table = Table("measure", *result.systems, box=None)
     for measure in next(iter(result.systems.values())):
         values = [found[measure] for found in result.systems.values()]
         cells = [f"{v.mean:.3f} [dim]{v.low:.3f}–{v.high:.3f}[/dim]" for v in values]
