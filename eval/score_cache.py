@@ -211,8 +211,11 @@ class CachedScorer:
 
 def priors(lm: TimeReversedLM, queries: Sequence[str], template: Template) -> np.ndarray:
     """log P(query) of each query, in nats, shape (queries,)."""
-    pairs = [(query, "any") for query in queries]  # whatever the passage is
-    return np.array([one.sum - one.gain for one in lm.score(pairs, template, prior=True)])
+    found = []
+    for one in lm.score([(query, "") for query in queries], template, prior=True):
+        assert one.prior_log_probs is not None
+        found.append(one.prior_log_probs.sum(dtype=np.float64))
+    return np.array(found)
 
 
 def cut_note(name: str, cut: Collection[bool]) -> list[str]:

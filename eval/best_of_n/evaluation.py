@@ -238,15 +238,13 @@ def length_controlled(
 
     :param lengths: tokens of each answer.
     """
-    sizes = [np.log1p(np.asarray(row, dtype=np.float64)) for row in lengths]
-    apart = [size - size.mean() for size in sizes]
-    over = sum(float(size @ size) for size in apart)
-    shared = sum(
-        float(size @ (prompt.preferences - prompt.preferences.mean()))
-        for size, prompt in zip(apart, prompts, strict=True)
-    )
+    logs = [np.log1p(np.asarray(row, dtype=np.float64)) for row in lengths]
+    apart = [row - row.mean() for row in logs]
+    over = sum(float(row @ row) for row in apart)
+    # Less their means or not, preferences give the same here: the rows sum to 0.
+    shared = sum(float(row @ one.preferences) for row, one in zip(apart, prompts, strict=True))
     slope = shared / over if over else 0.0
-    return [prompt.preferences - slope * size for size, prompt in zip(apart, prompts, strict=True)]
+    return [one.preferences - slope * row for row, one in zip(apart, prompts, strict=True)]
 
 
 def subsets_of(number: int, size: int, prompt: str) -> np.ndarray:

@@ -17,6 +17,7 @@ from trlm_retrieval.errors import DataError
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.models.calibration import Calibration, Weights
 
+from ..score_cache import priors
 from .evaluation import RetrievalEvaluation
 
 BINS = 10
@@ -76,11 +77,9 @@ def examples(
     """
     dataset, runs = evaluation.dataset, evaluation.runs
     scored = {query: found for query, found in evaluation.likelihoods["reverse"].items() if found}
-    at_rest = lm.score([(dataset.queries[query], "") for query in scored], prior=True)
+    at_rest = priors(lm, [dataset.queries[query] for query in scored], lm.template())
     examples: dict[str, Query] = {}
-    for (query, scores), rest in zip(scored.items(), at_rest, strict=True):
-        assert rest.prior_log_probs is not None
-        prior = float(rest.prior_log_probs.sum(dtype=np.float64))
+    for (query, scores), prior in zip(scored.items(), at_rest.tolist(), strict=True):
         tokens = max(1, next(iter(scores.values())).tokens)
         alone = np.array([(score.sum - prior) / tokens for score in scores.values()])
         first = [runs["fusion"][query][document] for document in scores]

@@ -32,16 +32,14 @@ from trlm_retrieval.text.sentences import sentence_spans
 
 from ..citation.scorer import SCORED_HALVES, Scorer
 from ..measures import PerQuery
-from ..methods import run_methods, that_can_run
+from ..methods import choose_methods, run_methods
 from ..result import Result, summarise
 from ..sampling import draw
 from ..score_cache import ScoreCache
 
 SENTENCES = (8, 16)  # fewest and most of an article: an encoder reads 512 tokens
-_SEARCHES: tuple[SearchName, ...] = (
-    "linear",
-    "binary",
-)  # exclusion reads an article once a sentence
+# Exclusion would read an article once a sentence.
+_SEARCHES: tuple[SearchName, ...] = ("linear", "binary")
 _HIGHLIGHT_WORDS = (8, 40)
 _READ = 4000  # articles of the file, out of which some are drawn
 
@@ -50,11 +48,24 @@ Picks = list[tuple[int, int]]  # for each highlight the sentence, and the model 
 
 @dataclass(frozen=True)
 class Article:
-    """An article and a highlight of it; the sentences keep the white space behind them."""
+    """An article and a highlight of it; a blank stands behind each sentence."""
 
     id: str
     highlight: str
     sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An article, and what picking each of its sentences is worth, shape (sentences,).
+
+    :ivar cosines: of the embeddings of highlight and sentence.
+    :ivar words: share of the highlight's words that the sentence holds.
+    """
+
+    article: Article
+    cosines: np.ndarray
+    words: np.ndarray
 
 
 def load_articles(path: Path) -> list[Article]:
@@ -81,36 +92,36 @@ def _articles(path: Path) -> Iterator[Article]:
             yield Article(str(number), highlight, tuple(sentences))
 
 
-def _random(articles: Sequence[Article], scorer: Scorer) -> Picks:
+def _random(articles: Sequence[Measured], scorer: Scorer) -> Picks:
     generator = random.Random(0)
-    return [(generator.randrange(len(one.sentences)), 0) for one in articles]
+    return [(generator.randrange(len(one.words)), 0) for one in articles]
 
 
-def _first(articles: Sequence[Article], scorer: Scorer) -> Picks:
+def _first(articles: Sequence[Measured], scorer: Scorer) -> Picks:
     return [(0, 0) for _ in articles]
 
 
-def _overlap(articles: Sequence[Article], scorer: Scorer) -> Picks:
-    return [(int(np.argmax(_shares(one))), 0) for one in articles]
+def _overlap(articles: Sequence[Measured], scorer: Scorer) -> Picks:
+    return [(int(one.words.argmax()), 0) for one in articles]
 
 
-def _nearest(articles: Sequence[Article], scorer: Scorer) -> Picks:
-    return [(int(np.argmax(row)), 0) for row in _cosines(articles, scorer.embedder)]
+def _nearest(articles: Sequence[Measured], scorer: Scorer) -> Picks:
+    return [(int(one.cosines.argmax()), 0) for one in articles]
 
 
 def _search(
-    articles: Sequence[Article],
+    articles: Sequence[Measured],
     scorer: Scorer,
     name: SearchName,
     direction: ScoredHalf,
     overlap_weight: float = 0.0,
 ) -> Picks:
-    tasks = [(one.highlight, one.sentences) for one in articles]
+    tasks = [(one.article.highlight, one.article.sentences) for one in articles]
     support = scorer.support(direction, overlap_weight, whole=True)
     return [(found.start, found.calls) for found in search(name, tasks, support)]
 
 
-METHODS: dict[str, Callable[[Sequence[Article], Scorer], Picks]] = {
+METHODS: dict[str, Callable[[Sequence[Measured], Scorer], Picks]] = {
     "random": _random,
     "first": _first,
     "overlap": _overlap,
@@ -127,39 +138,49 @@ METHODS: dict[str, Callable[[Sequence[Article], Scorer], Picks]] = {
 def evaluate_highlights(
     articles: Sequence[Article], scorer: Scorer, model: str, methods: Sequence[str] | None = None
 ) -> Result:
-    """Measure the methods, by default all that the model can do."""
-    chosen, notes = that_can_run(methods or list(METHODS), scorer.lm, scorer.template("source"))
-    cosines = _cosines(articles, scorer.embedder)
+    """Measure the methods, by default all that the model can do.
+
+    :raises DataError: if a method is unknown.
+    """
+    chosen, notes = choose_methods(
+        methods, list(METHODS), METHODS, scorer, scorer.template("source")
+    )
+    measured = _measured(articles, scorer.embedder)
 
     def evaluate(name: str) -> PerQuery:
-        picks = METHODS[name](articles, scorer)
         values: PerQuery = {"cosine": {}, "words": {}, "calls": {}}
-        for one, row, (picked, calls) in zip(articles, cosines, picks, strict=True):
-            values["cosine"][one.id] = float(row[picked])
-            values["words"][one.id] = _shares(one)[picked]
-            values["calls"][one.id] = float(calls)
+        picks = METHODS[name](measured, scorer)
+        for one, (picked, calls) in zip(measured, picks, strict=True):
+            values["cosine"][one.article.id] = float(one.cosines[picked])
+            values["words"][one.article.id] = float(one.words[picked])
+            values["calls"][one.article.id] = float(calls)
         return values
 
     found, seconds = run_methods(chosen, evaluate)
     pairs = [(name, name.replace("reverse", "forward")) for name in chosen if "reverse" in name]
     pairs += [("reverse_linear", name) for name in ("reverse_binary", "overlap", "random")]
     return summarise(
-        "highlights", model, found, "cosine", pairs, seconds, {}, notes, unit="articles"
+        "highlights",
+        model,
+        found,
+        "cosine",
+        pairs,
+        seconds,
+        {},
+        [*notes, *scorer.warnings],
+        "articles",
     )
 
 
-def _shares(article: Article) -> list[float]:
-    wanted = word_sets(article.highlight)
-    return [shared_words(wanted, word_sets(sentence)) for sentence in article.sentences]
-
-
-def _cosines(articles: Sequence[Article], embedder: SentenceEmbedder) -> list[np.ndarray]:
+def _measured(articles: Sequence[Article], embedder: SentenceEmbedder) -> list[Measured]:
     texts = [text for one in articles for text in (one.highlight, *one.sentences)]
-    vectors = iter(embedder.embed(texts, False))
+    vectors = iter(embedder.embed(texts))
     found = []
     for one in articles:
-        highlight = next(vectors)
-        found.append(np.array([next(vectors) @ highlight for _ in one.sentences]))
+        highlight, wanted = next(vectors), word_sets(one.highlight)
+        cosines = [next(vectors) @ highlight for _ in one.sentences]
+        words = [shared_words(wanted, word_sets(sentence)) for sentence in one.sentences]
+        found.append(Measured(one, np.array(cosines), np.array(words)))
     return found
 
 
@@ -193,6 +214,8 @@ def main() -> None:
     console.print(table)
     for name, test in result.tests.items():
         console.print(f"{name}: {test.difference:+.3f}, p = {test.p:.4f}")
+    for warning in result.warnings:
+        console.print(f"note: {warning}")
 
 
 if __name__ == "__main__":

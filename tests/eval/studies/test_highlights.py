@@ -66,3 +66,11 @@ def test_an_encoder_decoder_leaves_out_forward_methods(encoder_decoder, word_emb
     result = evaluate_highlights(articles, scorer, "small")
     assert set(METHODS) - set(result.systems) == {"forward_linear", "forward_binary"}
     assert result.warnings
+
+
+def test_unknown_methods_are_refused_and_what_was_cut_is_told(scorer):
+    with pytest.raises(DataError, match="unknown method 'magic'"):
+        evaluate_highlights([Article("a", HIGHLIGHT, tuple(BODY))], scorer, "tiny", ["magic"])
+    long = Article("a", HIGHLIGHT, ("word " * 5000, "Another sentence. "))
+    [note] = evaluate_highlights([long], scorer, "tiny", ["reverse_linear"]).warnings
+    assert "1 of 3 passages were cut to fit" in note  # the third is empty: the prior
