@@ -51,6 +51,16 @@ def test_only_the_target_is_reversed():
     assert (tokens(list(ba.target)), tokens(list(fo.target))) == (["is", "what"], ["what", "is"])
 
 
+def test_a_tokenizer_that_pads_adds_nothing_to_a_passage():
+    """Sentence embedders' `tokenizer.json` pads and cuts every text to a length of its own."""
+    padding = tokenizer()
+    padding.backend_tokenizer.enable_padding(length=32)
+    padding.backend_tokenizer.enable_truncation(32)
+    lm = TimeReversedLM(model("pointer"), padding)
+    assert (lm.encoder.frame.before, lm.encoder.frame.after) == ((2,), (3,))
+    assert lm.encode(PAIRS)[0] == tiny("pointer").encode(PAIRS)[0]
+
+
 def test_others_read_the_published_prompt_of_upr():
     lm = tiny("t5")
     [pair] = lm.encode([("what is", "many things")])

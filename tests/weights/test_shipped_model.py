@@ -77,6 +77,11 @@ def test_it_is_small_and_described(shipped):
     assert shipped.order == "reverse" and shipped.template().name == "ba"
 
 
+def test_it_reads_a_passage_as_in_training(shipped):
+    [pair] = shipped.encode([("where is it?", "hello there")])
+    assert shipped.tokenizer.decode(list(pair.context[:-1])) == "[CLS] hello there [SEP]"
+
+
 def test_it_reads_queries_backwards(shipped):
     encoded = shipped.encode(list(PASSAGES.items()))
     sums = [

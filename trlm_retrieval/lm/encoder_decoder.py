@@ -53,11 +53,11 @@ class EncoderDecoder(ABC):
         self.device: torch.device = next(model.parameters()).device
 
     def frame(self, tokenizer: Any) -> EncoderFrame | None:
-        found = tokenizer.backend_tokenizer.encode("a", add_special_tokens=True)
-        added = found.special_tokens_mask
+        # Not the backend's own `encode`: that pads where `tokenizer.json` says so.
+        found = tokenizer("a", padding=False, truncation=False, return_special_tokens_mask=True)
+        ids, added = found["input_ids"], found["special_tokens_mask"]
         before = added.index(0) if 0 in added else 0
         after = added[::-1].index(0) if 0 in added else 0
-        ids = found.ids
         return EncoderFrame(
             tuple(ids[:before]), tuple(ids[len(ids) - after :]), max_target=self.max_target
         )
