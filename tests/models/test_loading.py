@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -188,6 +189,21 @@ def test_int8_linear_is_exact_on_every_processor(monkeypatch, as_it_is):
         linear.weight[::2] = -1.0
     found = Int8Linear(linear)(torch.ones(33, 64))
     torch.testing.assert_close(found, linear(torch.ones(33, 64)))
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds", "used"), [(0, 0.0, True), (1, 0.0, False), (0, 0.05, False)]
+)
+def test_int8_products_are_used_where_they_are_exact_and_fast(monkeypatch, error, seconds, used):
+    """Some processors cut off sums, others multiply one number at a time."""
+    exact = torch.full((256, 256), 256 * 127**2, dtype=torch.int32)
+
+    def product(rows, columns):
+        time.sleep(seconds)
+        return exact + error if error else exact
+
+    monkeypatch.setattr(torch, "_int_mm", product)
+    assert int8.multiplies_int8.__wrapped__() is used
 
 
 def test_int8_linear_spares_the_channels_beside_an_extreme_one():

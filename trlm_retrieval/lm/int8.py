@@ -1,7 +1,8 @@
 """Int8 arithmetic in the linear layers: several times as fast on CPUs with int8 instructions.
 
 CPUs without such instructions (VNNI on x86) add products in 16 bits, which are too few: large sums
-are cut off. On these the same integers are multiplied in float32, which is slower but right.
+are cut off. Or they multiply one number at a time, which takes tens of times as long as float32. On
+these the same integers are multiplied in float32, which is right and takes the time of float32.
 
 Weights carry one scale per output row, activations one scale per token. A scale per token matters:
 language models have a few tokens (the first, above all) with values hundreds of times larger than
@@ -11,6 +12,8 @@ that activations and weights share the strain (SmoothQuant, arXiv 2211.10438). T
 off a run over random tokens, which is enough to tell such channels and needs no text.
 """
 
+import timeit
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -20,6 +23,7 @@ from trlm_retrieval.models.findings import kept
 from trlm_retrieval.models.rounding import int8_scale
 
 _PROBE_TOKENS = 512
+_TRIED, _TRIES = 256, 5  # rows and columns of a product that is tried, and how often it is timed
 _SMALLEST, _SMALLEST_SCALE = 1e-5, 1e-12
 
 
@@ -69,10 +73,21 @@ class Int8Linear(torch.nn.Module):
 
 @cache
 def multiplies_int8() -> bool:
-    """Whether this processor's int8 products are exact, tried on the largest numbers there are."""
+    """Whether this processor's int8 products are exact and faster than float32, tried once.
+
+    They are tried on the largest numbers there are.
+    """
     largest = torch.iinfo(torch.int8).max
-    rows = torch.full((32, 64), largest, dtype=torch.int8)
-    return bool((torch._int_mm(rows, rows.t().contiguous()) == 64 * largest**2).all())
+    rows = torch.full((_TRIED, _TRIED), largest, dtype=torch.int8)
+    numbers = rows.float()
+    if not (torch._int_mm(rows, rows) == _TRIED * largest**2).all():
+        return False
+    return _seconds(lambda: torch._int_mm(rows, rows)) < _seconds(lambda: numbers @ numbers)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The shortest of a few tries."""
+    return min(timeit.repeat(work, number=1, repeat=_TRIES))
 
 
 def quantize_int8(model: Any) -> Any:
