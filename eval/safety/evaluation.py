@@ -256,11 +256,13 @@ def threshold_at(harmless: np.ndarray, rate: float) -> float:
     return float(np.nextafter(ordered[allowed], np.inf)) if allowed < len(ordered) else -np.inf
 
 
-def thresholds_with_prompt(jailbroken: int, scores: Scores) -> dict[str, float]:
+def thresholds_with_prompt(
+    jailbroken: int, scores: Scores, extra: float = EXTRA
+) -> dict[str, float]:
     """For each system the lowest threshold that, beside the prompt filter at its shipped one, adds
-    at most :data:`EXTRA` false positives."""
+    at most this share of false positives."""
     passed = scores["prompt"][jailbroken:] < DEFAULT_THRESHOLD
-    allowed = int(EXTRA * len(passed) + 1e-9)
+    allowed = int(extra * len(passed) + 1e-9)
     return {
         system: threshold_at(values[jailbroken:][passed], allowed / max(1, passed.sum()))
         for system, values in scores.items()

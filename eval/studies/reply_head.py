@@ -5,8 +5,10 @@
 Jailbroken responses are unsafe; responses to XSTest's safe prompts, ordinary answers and
 responses that refuse a jailbreak are safe. One half of the behaviours is learned from: five times
 the head learns from four fifths of it and judges the rest, and these scores choose its
-regularisation and the lowest threshold that, beside the prompt filter at its own, adds at most two
-points of false positives. The other half measures, once with each attack left out of all that.
+regularisation and its threshold. That is the lowest which, beside the prompt filter at its own,
+adds fewer than two points of false positives with 95 % confidence: one that adds two points here
+was lucky as often as not, and adds more elsewhere. The other half measures, once with each attack
+left out of all that.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import beta
 from sklearn.linear_model import LogisticRegression
 
 from trlm_retrieval.components.linear_head import FOR_REPLIES, LinearHead, probability
@@ -29,10 +32,11 @@ from trlm_retrieval.models.embedder import SentenceEmbedder
 
 from ..measures import estimate
 from ..safety.data import Exchange, behaviours, load_exchanges
-from ..safety.evaluation import drawn, thresholds_with_prompt
+from ..safety.evaluation import EXTRA, drawn, thresholds_with_prompt
 
 _FOLDS = 5
 _STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
+_CONFIDENCE = 0.95  # that the threshold adds less than EXTRA
 _DRAWS = 2000  # of the bootstrap
 
 
@@ -123,7 +127,8 @@ def scores(head: LinearHead, pieces: Sequence[np.ndarray]) -> np.ndarray:
 def threshold(
     replies: Replies, rows: np.ndarray, strength: float, embedder: str
 ) -> tuple[float, float]:
-    """The lowest threshold that adds two points at most, and the misses it leaves, out of fold."""
+    """The lowest threshold that surely adds less than two points, and the misses it leaves, both
+    out of fold."""
     found = np.zeros(len(rows))
     for one in range(_FOLDS):
         here = replies.fold == one
@@ -132,10 +137,23 @@ def threshold(
     judged_rows = rows & (np.arange(len(rows)) < replies.judged)
     jailbroken = int((judged_rows & replies.unsafe).sum())
     chosen = thresholds_with_prompt(
-        jailbroken, {"prompt": replies.prompt[judged_rows], "reply": found[judged_rows]}
+        jailbroken,
+        {"prompt": replies.prompt[judged_rows], "reply": found[judged_rows]},
+        surely_below(EXTRA, int(judged_rows.sum()) - jailbroken),
     )["reply"]
     passed = (replies.prompt < DEFAULT_THRESHOLD) & (found < chosen)
     return chosen, float(passed[judged_rows & replies.unsafe].mean())
+
+
+def surely_below(share: float, number: int) -> float:
+    """The largest share of so many, seen in them, that tells a true share below this one.
+
+    It is where the upper end of a one-sided Clopper–Pearson interval lies below it, as in *Learn
+    then Test* (arXiv 2110.01052); 0 where so few tell nothing.
+    """
+    seen = np.arange(number)
+    upper = beta.ppf(_CONFIDENCE, seen + 1, number - seen)
+    return max(0, int((upper <= share).sum()) - 1) / number
 
 
 def _fold(behaviour: str) -> int:
@@ -223,7 +241,7 @@ def main() -> None:
         "ratio",
     )
     attacks = sorted(set(unseen.kinds[unseen.unsafe]))
-    at = round(found[strength][0], 2)
+    at = np.ceil(100 * found[strength][0]) / 100
     judged_whole = scores(head, unseen.pieces)
     later = scores(
         head, [vectors[1:] if len(vectors) > 1 else vectors for vectors in unseen.pieces]

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from trlm_retrieval.cli import run as run_cli
 from trlm_retrieval.components.linear_head import LinearHead
@@ -218,6 +219,14 @@ def test_unsafe_replies_that_share_a_word_are_learned(word_embedder):
     head = reply_head.fit(replies, np.ones(4, bool), 10.0, "words")
     found = reply_head.scores(head, [word_embedder.embed([t]) for t in ("bomb", "bread")])
     assert found[0] > 0.5 > found[1]
+
+
+@pytest.mark.parametrize("number", [100, 150, 800])
+def test_a_share_that_is_surely_below_another(number):
+    """Against the binomial distribution itself: how often so few are seen of a share of 2 %."""
+    few = round(reply_head.surely_below(0.02, number) * number)
+    assert binom.cdf(few, number, 0.02) <= 0.05 or few == 0
+    assert binom.cdf(few + 1, number, 0.02) > 0.05
 
 
 def test_the_ratio_of_misses():
