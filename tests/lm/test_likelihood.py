@@ -9,7 +9,6 @@ import torch
 from tests.lm.naive import naive_log_probs
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm import DIRECTIONS, PassageStates, Template
-from trlm_retrieval.lm.likelihood import budget_batches
 
 PASSAGES = [
     "A generator yields values one at a time.",
@@ -193,15 +192,6 @@ def test_lower_precision_stays_close(make_tiny_lm, tiny_lm):
     expected = [likelihood.mean for likelihood in tiny_lm.score(PAIRS, "fo")]
     found = [likelihood.mean for likelihood in lowered.score(PAIRS, "fo")]
     np.testing.assert_allclose(found, expected, atol=0.1)
-
-
-def test_batches_stay_within_the_token_budget():
-    lengths = [5, 50, 7, 200, 8, 9, 30]
-    batches = list(budget_batches(lengths, 100))
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-    for batch in batches:
-        size = len(batch) * max(lengths[index] for index in batch)
-        assert size <= 100 or len(batch) == 1
 
 
 @pytest.mark.parametrize(

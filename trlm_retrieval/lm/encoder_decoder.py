@@ -15,11 +15,12 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm.encoding import EncoderFrame
-from trlm_retrieval.lm.likelihood import budget_batches, padded
+from trlm_retrieval.lm.likelihood import padded
 from trlm_retrieval.lm.network import Context, Continuation, Progress
 from trlm_retrieval.lm.pointer import EncodedPassages, PointerModel
 from trlm_retrieval.lm.states import PassageState, PassageStates, StateFormat
 from trlm_retrieval.lm.template import BARE, BARE_REVERSED, UPR, Order, Template
+from trlm_retrieval.models.batches import budget_batches
 
 _RELATIVE_POSITIONS = 512  # tokens read by encoders whose positions have no end, such as T5's
 _WINDOW = 16  # of the token budget: tokens whose states are in hand at the same time

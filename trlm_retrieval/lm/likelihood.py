@@ -5,7 +5,7 @@ into batches by a token budget; the network computes logits at target positions 
 short query after a long passage is a small part of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from trlm_retrieval.lm.network import CausalNetwork, Progress
+from trlm_retrieval.models.batches import budget_batches
 
 
 @dataclass(frozen=True)
@@ -70,21 +71,6 @@ class Likelihood:
     def gain(self) -> float:
         """log P(target | context) - log P(target), in nats (pointwise mutual information)."""
         return float(self.token_gains.sum(dtype=np.float64))
-
-
-def budget_batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Indices grouped so that rows × longest row stays within ``token_budget``, longest first.
-
-    A single sequence longer than the budget makes a batch of its own.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > token_budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def padded(rows: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -66,7 +66,8 @@ class SentenceEmbedder:
 
     :param model: a name known to `trlm models`, a folder, or a hub id.
     :param device: "cpu", "cuda", "mps", ...; None takes the best one present.
-    :param batch_size: texts in one pass through the model.
+    :param batch_size: texts of full length in one pass through the model; None takes what suits
+        the device.
     :param token: key of a model hub, for models that are not open to everybody.
     :param revision: branch, tag or commit of a hub's model; by default ``main``. An index keeps the
         name alone: to open one, give the embedder to ``PassageIndex.open``.
@@ -77,11 +78,11 @@ class SentenceEmbedder:
         model: str = "minilm",
         *,
         device: str | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         token: str | None = None,
         revision: str | None = None,
     ) -> None:
-        if batch_size <= 0:
+        if batch_size is not None and batch_size <= 0:
             raise ValueError(f"batch_size must be greater than 0, but got {batch_size}")
         self.name = model
         self.device = device
@@ -115,6 +116,7 @@ class SentenceEmbedder:
         """
         with self._lock, progress_bar("Embedding", len(texts), show_progress) as advance:
             model = self._load()
+            given = {} if self.batch_size is None else {"batch_size": self.batch_size}
             rows = []
             cut = 0
             for start in range(0, len(texts), _CHUNK):
@@ -123,10 +125,10 @@ class SentenceEmbedder:
                 rows.append(
                     model.encode(
                         chunk,
-                        batch_size=self.batch_size,
                         show_progress_bar=False,
                         convert_to_numpy=True,
                         normalize_embeddings=True,
+                        **given,
                     ).astype(np.float32, copy=False)
                 )
                 advance(len(chunk))

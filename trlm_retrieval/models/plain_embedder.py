@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from trlm_retrieval.models.batches import budget_batches
 from trlm_retrieval.models.loading import choose_device
 
 _SHAPE = ("Transformer", "Pooling", "Normalize")
 _POOLING = ("pooling_mode_mean_tokens", "pooling_mode_cls_token")
+_ON_A_CPU, _ELSEWHERE = 4, 32  # texts of full length in a batch; the caches of a CPU are small
 
 
 class PlainEmbedder:
@@ -45,18 +47,24 @@ class PlainEmbedder:
         return int(self._model.config.hidden_size)
 
     @torch.inference_mode()
-    def encode(self, sentences: Sequence[str], *, batch_size: int, **_: Any) -> np.ndarray:
-        """Float32 vectors of length 1, shape (len(sentences), dimension); long texts are cut."""
+    def encode(
+        self, sentences: Sequence[str], *, batch_size: int | None = None, **_: Any
+    ) -> np.ndarray:
+        """Float32 vectors of length 1, shape (len(sentences), dimension); long texts are cut.
+
+        :param batch_size: texts of full length in one pass; of shorter ones more take their place.
+        """
+        if batch_size is None:
+            batch_size = _ON_A_CPU if self._device.type == "cpu" else _ELSEWHERE
         vectors = np.zeros((len(sentences), self.get_embedding_dimension()), np.float32)
-        order = sorted(range(len(sentences)), key=lambda i: -len(sentences[i]))
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
-            given = self.tokenizer(
-                [sentences[i].strip() for i in places],
-                padding=True,
-                truncation=True,
-                max_length=self.max_seq_length,
-                return_tensors="pt",
+        ids = self.tokenizer(
+            [sentence.strip() for sentence in sentences],
+            truncation=True,
+            max_length=self.max_seq_length,
+        )["input_ids"]
+        for places in budget_batches([len(row) for row in ids], batch_size * self.max_seq_length):
+            given = self.tokenizer.pad(
+                {"input_ids": [ids[place] for place in places]}, return_tensors="pt"
             ).to(self._device)
             outputs = self._model(**given).last_hidden_state
             if self._mean:

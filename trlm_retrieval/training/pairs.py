@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from trlm_retrieval.lm.encoding import PairEncoder
-from trlm_retrieval.lm.likelihood import budget_batches
 from trlm_retrieval.lm.template import Template
+from trlm_retrieval.models.batches import budget_batches
 from trlm_retrieval.training.groups import HardNegatives
 from trlm_retrieval.training.objective import TokenBatch
 
