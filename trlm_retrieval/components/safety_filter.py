@@ -27,7 +27,7 @@ Judge = Callable[[list[str]], Sequence[float | bool]]
 SAMPLING = Sampling(max_tokens=24)
 DEFAULT_NUMBER = 0
 DEFAULT_THRESHOLD = 0.6
-DEFAULT_REPLY_THRESHOLD = 0.56  # chosen by eval/studies/reply_head.py
+DEFAULT_REPLY_THRESHOLD = 0.59  # chosen by eval/studies/reply_head.py
 DEFAULT_QUESTION_THRESHOLD = 0.62  # chosen by eval/studies/choose_safety.py
 
 
