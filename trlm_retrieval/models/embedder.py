@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +86,7 @@ class SentenceEmbedder:
             raise ValueError(f"batch_size must be greater than 0, but got {batch_size}")
         self.name = model
         self.device = device
-        self.batch_size = batch_size
+        self._given: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
         self._hub = Hub(token, revision)
         self._model: SentenceTransformer | PlainEmbedder | None = None
         # Fast tokenizers change their own state while they encode.
@@ -116,7 +116,6 @@ class SentenceEmbedder:
         """
         with self._lock, progress_bar("Embedding", len(texts), show_progress) as advance:
             model = self._load()
-            given = {} if self.batch_size is None else {"batch_size": self.batch_size}
             rows = []
             cut = 0
             for start in range(0, len(texts), _CHUNK):
@@ -128,7 +127,7 @@ class SentenceEmbedder:
                         show_progress_bar=False,
                         convert_to_numpy=True,
                         normalize_embeddings=True,
-                        **given,
+                        **self._given,
                     ).astype(np.float32, copy=False)
                 )
                 advance(len(chunk))
