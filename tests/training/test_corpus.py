@@ -2,6 +2,8 @@
 
 import json
 import lzma
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +97,21 @@ def test_damaged_shards_are_named(tmp_path, shards, made_up):
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(DataError, match="no finished shards"):
         Shards(tmp_path, "train")
+
+
+def test_no_hub_is_asked_about_a_path(tmp_path, monkeypatch):
+    """`empty/tokenizer` could be the id of a hub's model; asking takes most of a minute offline."""
+    asked = []
+
+    def refuse(host, *arguments, **named):
+        asked.append(host)
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="trlm train tokenizer"):
+        load_tokenizer(Path("empty/tokenizer"))
+    assert not asked
 
 
 @pytest.mark.parametrize("orders", [("reverse",), ("reverse", "forward")])

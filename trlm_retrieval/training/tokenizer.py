@@ -55,11 +55,13 @@ def _texts(sections: Iterable[Section], most_characters: int) -> Iterator[str]:
 
 
 def load_tokenizer(folder: str | Path) -> Any:
-    """The tokenizer in a folder.
+    """The tokenizer in a folder, or of a hub id; a hub is never asked about a path.
 
     :raises ModelError: if there is none.
     """
     try:
+        if isinstance(folder, Path) and not folder.is_dir():
+            raise FileNotFoundError(folder)
         return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(
