@@ -10,10 +10,9 @@ import torch
 from safetensors import SafetensorError
 
 from trlm_retrieval.errors import ModelError
+from trlm_retrieval.models.batches import padded_batches
 from trlm_retrieval.models.hub import ANYBODY, Hub
 from trlm_retrieval.models.store import resolve
-
-_BATCH = 16
 
 
 def load_pair_classifier(
@@ -64,18 +63,16 @@ def pair_logits(
     :param max_tokens: pairs with more are cut, the longer text first.
     :param progress: called with the number of pairs done since the last call.
     """
-    order = sorted(range(len(pairs)), key=lambda n: len(pairs[n][0]) + len(pairs[n][1]))
     logits = np.zeros((len(pairs), model.config.num_labels), np.float32)
-    for start in range(0, len(order), _BATCH):
-        chosen = order[start : start + _BATCH]
-        inputs = tokenizer(
-            [pairs[n][0] for n in chosen],
-            [pairs[n][1] for n in chosen],
-            padding=True,
-            truncation="longest_first",
-            max_length=max_tokens,
-            return_tensors="pt",
-        ).to(model.device)
-        logits[chosen] = model(**inputs).logits.float().cpu().numpy()
-        progress(len(chosen))
+    if not pairs:
+        return logits
+    encoded = tokenizer(
+        [first for first, _ in pairs],
+        [second for _, second in pairs],
+        truncation="longest_first",
+        max_length=max_tokens,
+    )
+    for places, inputs in padded_batches(tokenizer, encoded, model.device):
+        logits[places] = model(**inputs).logits.float().cpu().numpy()
+        progress(len(places))
     return logits

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from trlm_retrieval.models.batches import budget_batches
+from trlm_retrieval.models.batches import padded_batches
 from trlm_retrieval.models.loading import choose_device
 
 _SHAPE = ("Transformer", "Pooling", "Normalize")
 _POOLING = ("pooling_mode_mean_tokens", "pooling_mode_cls_token")
-_ON_A_CPU, _ELSEWHERE = 4, 32  # texts of full length in a batch; the caches of a CPU are small
 
 
 class PlainEmbedder:
@@ -54,18 +53,14 @@ class PlainEmbedder:
 
         :param batch_size: texts of full length in one pass; of shorter ones more take their place.
         """
-        if batch_size is None:
-            batch_size = _ON_A_CPU if self._device.type == "cpu" else _ELSEWHERE
         vectors = np.zeros((len(sentences), self.get_embedding_dimension()), np.float32)
-        ids = self.tokenizer(
+        encoded = self.tokenizer(
             [sentence.strip() for sentence in sentences],
             truncation=True,
             max_length=self.max_seq_length,
-        )["input_ids"]
-        for places in budget_batches([len(row) for row in ids], batch_size * self.max_seq_length):
-            given = self.tokenizer.pad(
-                {"input_ids": [ids[place] for place in places]}, return_tensors="pt"
-            ).to(self._device)
+        )
+        budget = None if batch_size is None else batch_size * self.max_seq_length
+        for places, given in padded_batches(self.tokenizer, encoded, self._device, budget):
             outputs = self._model(**given).last_hidden_state
             if self._mean:
                 mask = given["attention_mask"][:, :, None].to(outputs.dtype)
