@@ -127,8 +127,7 @@ def scores(head: LinearHead, pieces: Sequence[np.ndarray]) -> np.ndarray:
 def threshold(
     replies: Replies, rows: np.ndarray, strength: float, embedder: str
 ) -> tuple[float, float]:
-    """The lowest threshold that surely adds less than two points, and the misses it leaves, both
-    out of fold."""
+    """The lowest threshold that surely adds less than two points, and its misses, out of fold."""
     found = np.zeros(len(rows))
     for one in range(_FOLDS):
         here = replies.fold == one
@@ -146,10 +145,10 @@ def threshold(
 
 
 def surely_below(share: float, number: int) -> float:
-    """The largest share of so many, seen in them, that tells a true share below this one.
+    """The largest share that may be seen in so many where the true one is surely below ``share``.
 
-    It is where the upper end of a one-sided Clopper–Pearson interval lies below it, as in *Learn
-    then Test* (arXiv 2110.01052); 0 where so few tell nothing.
+    There the upper end of a one-sided Clopper–Pearson interval is still below it, as in *Learn then
+    Test* (arXiv 2110.01052). It is 0 where there are too few to be sure of anything.
     """
     seen = np.arange(number)
     upper = beta.ppf(_CONFIDENCE, seen + 1, number - seen)

@@ -2,7 +2,7 @@
 
 CPUs without such instructions (VNNI on x86) add products in 16 bits, which are too few: large sums
 are cut off. Or they multiply one number at a time, which takes tens of times as long as float32. On
-these the same integers are multiplied in float32, which is right and takes the time of float32.
+these the same integers are multiplied in float32, which is right, and slower than float32 itself.
 
 Weights carry one scale per output row, activations one scale per token. A scale per token matters:
 language models have a few tokens (the first, above all) with values hundreds of times larger than
