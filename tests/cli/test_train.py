@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from transformers import BertForSequenceClassification, BertModel
 
@@ -83,6 +84,11 @@ def test_the_demo_says_whether_the_model_learned(run, monkeypatch, low, said):
     assert "400 steps each" in outcome.err and "minutes" in outcome.err
 
 
+def labels(file):
+    rows = [json.loads(line)["scores"] for line in file.read_text().splitlines()]
+    return np.concatenate([np.array(row, float).ravel() for row in rows])
+
+
 def test_from_pairs_to_an_encoder_decoder(run, save_tiny_bert, tmp_path):
     def ok(*arguments):
         outcome = run("train", *map(str, arguments))
@@ -100,9 +106,13 @@ def test_from_pairs_to_an_encoder_decoder(run, save_tiny_bert, tmp_path):
     save_tiny_bert(BertForSequenceClassification, at("judge"), texts, num_labels=1)
     said = ok("groups", "--pairs", f"{pairs}:400", "--negatives", mined, "-o", at("g.jsonl"))
     assert "to learn from" in said and "held out" in said
-    assert "holds the scores" in ok(
-        "label", at("g.jsonl"), "--teacher", at("judge"), "-o", at("l.jsonl")
-    )
+    label = ["label", at("g.jsonl"), "--teacher", at("judge"), "--precision"]
+    assert "holds the scores" in ok(*label, "float32", "-o", at("l.jsonl"))
+    ok(*label, "bfloat16", "-o", at("b.jsonl"))
+    exact, near = labels(at("l.jsonl")), labels(at("b.jsonl"))
+    assert near == pytest.approx(exact, abs=0.02, nan_ok=True) and np.nanstd(exact) > 0.02
+    refused = run("train", *map(str, label), "float16", "-o", str(at("h.jsonl")))
+    assert refused.code and "bfloat16 or float32, not in 'float16'" in refused.err
     train = ["finetune", at("encoder"), "--groups", at("g.jsonl"), "--labels", at("l.jsonl")]
     train += ["--order", "both", "--decoder-layers", 1, "--no-copy", "--frozen-encoder-layers", 1]
     assert "held out" in ok(*train, "--steps", 2, "-o", at("small"), "--device", "cpu")

@@ -36,15 +36,12 @@ class Options:
     show_progress: bool = False
 
     def __post_init__(self) -> None:
-        found = choose_dtype(self.precision, self.workers.device)
-        if self.precision is not None and found not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"training computes in bfloat16 or float32, not {self.precision!r}")
+        product_dtype(self.precision, self.workers.device)
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision as torch names it."""
-        found = choose_dtype(self.precision, self.workers.device)
-        return found if found == torch.bfloat16 else torch.float32
+        return product_dtype(self.precision, self.workers.device)
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,17 @@ class Recipe:
     save: Callable[[Path], None]
     measure_share: float = 0.1
     casts: bool = True
+
+
+def product_dtype(precision: str | None, device: torch.device) -> torch.dtype:
+    """What matrix products are computed in, by default bfloat16 where the device computes in it.
+
+    :raises ValueError: if it is neither bfloat16 nor float32.
+    """
+    found = choose_dtype(precision, device)
+    if precision is not None and found not in (torch.float32, torch.bfloat16):
+        raise ValueError(f"products are computed in bfloat16 or float32, not in {precision!r}")
+    return found if found == torch.bfloat16 else torch.float32
 
 
 def evenly_spread(items: Sequence[T], most: int) -> list[T]:

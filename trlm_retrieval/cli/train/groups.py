@@ -7,7 +7,13 @@ import typer
 
 from trlm_retrieval.cli._checks import check_base, check_pairs, check_paths
 from trlm_retrieval.cli._terminal import count, out, working
-from trlm_retrieval.cli.train._options import DeviceOption, FileOutOption, PairsOption, SeedOption
+from trlm_retrieval.cli.train._options import (
+    DeviceOption,
+    FileOutOption,
+    PairsOption,
+    PrecisionOption,
+    SeedOption,
+)
 
 
 def groups(
@@ -58,6 +64,7 @@ def label(
         str, typer.Option(help="A cross-encoder: name, folder or hub id.", metavar="NAME")
     ],
     device: DeviceOption = None,
+    precision: PrecisionOption = None,
 ) -> None:
     """Score the passages of groups with a cross-encoder, for a model to learn its order.
 
@@ -70,12 +77,17 @@ def label(
     check_base(teacher)
     with working("Loading"):
         from trlm_retrieval.models.cross_encoder import CrossEncoder
+        from trlm_retrieval.models.loading import choose_device
         from trlm_retrieval.progress import progress_bar
         from trlm_retrieval.training.groups import read_groups
+        from trlm_retrieval.training.loop import autocast
+        from trlm_retrieval.training.recipe import product_dtype
         from trlm_retrieval.training.teacher import MAX_TEACHER_TOKENS, label_groups
 
+        where = choose_device(device)
+        products = autocast(where, product_dtype(precision, where))
         learned = [group for group in read_groups(file) if not group.held_out]
-        judge = CrossEncoder.from_pretrained(teacher, max_tokens=MAX_TEACHER_TOKENS, device=device)
-    with progress_bar("Labelling groups", len(learned)) as advance:
+        judge = CrossEncoder.from_pretrained(teacher, max_tokens=MAX_TEACHER_TOKENS, device=where)
+    with products, progress_bar("Labelling groups", len(learned)) as advance:
         label_groups(learned, judge, labels, progress=advance)
     out.print(f"{labels} holds the scores of {count(len(learned), 'group')}", soft_wrap=True)
