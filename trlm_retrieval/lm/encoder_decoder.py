@@ -5,7 +5,7 @@ scores are read off states, so that a score does not depend on whether its state
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm.encoding import EncoderFrame
 from trlm_retrieval.lm.likelihood import padded
 from trlm_retrieval.lm.network import Context, Continuation, Progress
-from trlm_retrieval.lm.pointer import EncodedPassages, PointerModel
+from trlm_retrieval.lm.pointer import Earlier, EncodedPassages, PointerModel
 from trlm_retrieval.lm.states import PassageState, PassageStates, StateFormat
 from trlm_retrieval.lm.template import BARE, BARE_REVERSED, UPR, Order, Template
 from trlm_retrieval.models.batches import budget_batches
@@ -134,7 +134,7 @@ class EncoderDecoder(ABC):
     ) -> Iterator[tuple[list[int], Continuation]]:
         passages = self._passages([contexts[n] for n in owners], [states[n] for n in owners])
         starts = torch.tensor([[contexts[n][-1]] for n in owners], device=self.device)
-        yield list(range(len(owners))), _Rewritten(self, passages, starts)
+        yield list(range(len(owners))), self._continuation(passages, starts)
 
     @abstractmethod
     def _encode(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -147,8 +147,8 @@ class EncoderDecoder(ABC):
         """Log-probabilities of ``predicted``, shape (passages, targets, tokens); -1 is padding."""
 
     @abstractmethod
-    def next_logits(self, passages: EncodedPassages, read: torch.Tensor) -> torch.Tensor:
-        """Logits of the token behind what the decoder has read, (passages, vocabulary)."""
+    def _continuation(self, passages: EncodedPassages, starts: torch.Tensor) -> Continuation:
+        """Rows of a passage each, and of the token that opens its target, shape (passages, 1)."""
 
     def _units(
         self, context: Context, targets: Sequence[tuple[int, Sequence[int]]], token_budget: int
@@ -247,9 +247,8 @@ class Pointer(EncoderDecoder):
     ) -> torch.Tensor:
         return self.model.target_log_probs(passages, read, predicted)
 
-    def next_logits(self, passages: EncodedPassages, read: torch.Tensor) -> torch.Tensor:
-        hidden = self.model.decode(passages, read[:, None])[:, 0, -1:]
-        return self.model.all_log_probs(passages, hidden)[:, 0]
+    def _continuation(self, passages: EncodedPassages, starts: torch.Tensor) -> Continuation:
+        return _Continued(self.model, passages, starts)
 
 
 class Seq2Seq(EncoderDecoder):
@@ -298,8 +297,8 @@ class Seq2Seq(EncoderDecoder):
         log_probs = self._logits(passages, read[:, 0]).float().log_softmax(-1)
         return log_probs.gather(-1, predicted[:, 0, :, None].clamp_min(0)).squeeze(-1)[:, None]
 
-    def next_logits(self, passages: EncodedPassages, read: torch.Tensor) -> torch.Tensor:
-        return self._logits(passages, read)[:, -1].float()
+    def _continuation(self, passages: EncodedPassages, starts: torch.Tensor) -> Continuation:
+        return _Rewritten(lambda *read: self._logits(*read)[:, -1].float(), passages, starts)
 
     def _logits(self, passages: EncodedPassages, read: torch.Tensor) -> torch.Tensor:
         return self.model(
@@ -310,25 +309,57 @@ class Seq2Seq(EncoderDecoder):
         ).logits
 
 
-class _Rewritten:
-    """Rows whose targets are read anew for each token: they are short."""
+class _Continued:
+    """Rows of a pointer model, whose layers keep what they made of the tokens before."""
 
     def __init__(
-        self, network: EncoderDecoder, passages: EncodedPassages, starts: torch.Tensor
+        self, model: PointerModel, passages: EncodedPassages, starts: torch.Tensor
     ) -> None:
-        self._network, self._passages, self._read = network, passages, starts
+        self._model, self._passages, self._latest = model, passages, starts
+        self._earlier = [Earlier() for _ in model.layers]
 
     def first(self) -> torch.Tensor:
-        return self._network.next_logits(self._passages, self._read)
+        hidden = self._model.decode(self._passages, self._latest[:, None], self._earlier)
+        return self._model.all_log_probs(self._passages, hidden[:, 0])[:, 0]
+
+    def advance(self, tokens: torch.Tensor) -> torch.Tensor:
+        self._latest = tokens[:, None]
+        return self.first()
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self._passages = _rows(self._passages, rows)
+        for layer in self._earlier:
+            layer.keep(rows)
+
+
+class _Rewritten:
+    """Rows whose targets are read anew for each token: they are short.
+
+    :param logits: of the token behind what the decoder has read, (rows, vocabulary).
+    """
+
+    def __init__(
+        self,
+        logits: Callable[[EncodedPassages, torch.Tensor], torch.Tensor],
+        passages: EncodedPassages,
+        starts: torch.Tensor,
+    ) -> None:
+        self._logits, self._passages, self._read = logits, passages, starts
+
+    def first(self) -> torch.Tensor:
+        return self._logits(self._passages, self._read)
 
     def advance(self, tokens: torch.Tensor) -> torch.Tensor:
         self._read = torch.cat([self._read, tokens[:, None]], 1)
         return self.first()
 
     def keep(self, rows: torch.Tensor) -> None:
-        held = self._passages
-        self._passages = EncodedPassages(held.states[rows], held.ids[rows], held.mask[rows])
-        self._read = self._read[rows]
+        self._passages, self._read = _rows(self._passages, rows), self._read[rows]
+
+
+def _rows(passages: EncodedPassages, rows: torch.Tensor) -> EncodedPassages:
+    """Some of the passages."""
+    return EncodedPassages(passages.states[rows], passages.ids[rows], passages.mask[rows])
 
 
 def _state(vectors: torch.Tensor, form: StateFormat) -> PassageState:

@@ -80,6 +80,27 @@ class EncodedPassages:
     mask: torch.Tensor
 
 
+class Earlier:
+    """Keys and values that one layer's self-attention made of the tokens read before."""
+
+    def __init__(self) -> None:
+        self._held: torch.Tensor | None = None
+
+    @property
+    def tokens(self) -> int:
+        return 0 if self._held is None else self._held.shape[-2]
+
+    def extended(self, new: torch.Tensor) -> torch.Tensor:
+        """With those of the tokens behind, shape (2, targets, heads, tokens, size) as ``new``."""
+        self._held = new if self._held is None else torch.cat([self._held, new], -2)
+        return self._held
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these targets alone."""
+        if self._held is not None:
+            self._held = self._held[:, rows]
+
+
 class SelfAttention(torch.nn.Module):
     """Causal attention among the tokens of each target."""
 
@@ -89,12 +110,17 @@ class SelfAttention(torch.nn.Module):
         self.inputs = torch.nn.Linear(width, 3 * width)
         self.output = torch.nn.Linear(width, width)
 
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Shape (targets, tokens, width) to the same."""
+    def forward(self, hidden: torch.Tensor, earlier: Earlier | None = None) -> torch.Tensor:
+        """Shape (targets, tokens, width) to the same.
+
+        :param earlier: of the tokens before, where ``hidden`` holds one token of each target.
+        """
         rows, tokens, width = hidden.shape
         parts = self.inputs(hidden).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = parts
-        found = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        key, value = parts[1:] if earlier is None else earlier.extended(parts[1:])
+        found = functional.scaled_dot_product_attention(
+            parts[0], key, value, is_causal=earlier is None
+        )
         return self.output(found.transpose(1, 2).reshape(rows, tokens, width))
 
 
@@ -156,11 +182,16 @@ class DecoderLayer(torch.nn.Module):
         )
 
     def forward(
-        self, hidden: torch.Tensor, states: torch.Tensor, bias: torch.Tensor
+        self,
+        hidden: torch.Tensor,
+        states: torch.Tensor,
+        bias: torch.Tensor,
+        earlier: Earlier | None = None,
     ) -> torch.Tensor:
         """Shape (passages, targets, tokens, width) to the same."""
         shape = hidden.shape
-        hidden = hidden + self.self_attention(self.norms[0](hidden).flatten(0, 1)).view(shape)
+        seen = self.self_attention(self.norms[0](hidden).flatten(0, 1), earlier)
+        hidden = hidden + seen.view(shape)
         asking = self.norms[1](hidden).flatten(1, 2)
         hidden = hidden + self.cross_attention(asking, states, bias).view(shape)
         return hidden + self.mlp(self.norms[2](hidden))
@@ -295,20 +326,30 @@ class PointerModel(PreTrainedModel):
         outputs = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
         return EncodedPassages(outputs.last_hidden_state, input_ids, attention_mask.bool())
 
-    def decode(self, passages: EncodedPassages, decoder_input_ids: torch.Tensor) -> torch.Tensor:
+    def decode(
+        self,
+        passages: EncodedPassages,
+        decoder_input_ids: torch.Tensor,
+        earlier: Sequence[Earlier] | None = None,
+    ) -> torch.Tensor:
         """Hidden states that predict each target's next token.
 
         :param decoder_input_ids: targets with the start token in front and without their last
             token, padded on the right; shape (passages, targets, tokens).
+        :param earlier: for each layer what it made of the tokens before, which the one token of
+            each target is added to.
         :returns: shape (passages, targets, tokens, width).
         """
         tokens = decoder_input_ids.shape[-1]
         places = torch.arange(tokens, device=decoder_input_ids.device)
+        if earlier is not None:
+            places = places + earlier[0].tokens
         hidden = self.vocabulary.read(decoder_input_ids) + self.positions(places)
         hidden = self.read_norm(hidden)
         bias = _bias(passages.mask, hidden)
-        for layer in self.layers:
-            hidden = layer(hidden, passages.states, bias)
+        kept: Sequence[Earlier | None] = earlier or [None] * len(self.layers)
+        for layer, before in zip(self.layers, kept, strict=True):
+            hidden = layer(hidden, passages.states, bias, before)
         return self.norm(hidden)
 
     def target_log_probs(
