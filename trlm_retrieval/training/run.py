@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from trlm_retrieval.errors import TRLMError
 from trlm_retrieval.files import read_json_lines, write_json, write_text
+from trlm_retrieval.models.store import resolve
 
 HISTORY = "training.json"
 
@@ -172,5 +173,5 @@ def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def _history(base: str | None) -> list[dict[str, Any]]:
-    path = Path(base, HISTORY) if base else None
+    path = Path(resolve(base), HISTORY) if base else None
     return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else []
