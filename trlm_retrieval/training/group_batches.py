@@ -10,7 +10,7 @@ from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.lm.pointer import padded_targets
 from trlm_retrieval.training.groups import Group
 
-_CUTS = (64, 96, 96, 128, 160)  # passage lengths that a batch is cut to, in tokens
+_CUTS = (64, 96, 128, 192, 256)  # passage lengths that a batch is cut to, in tokens
 _PLAIN_CUT = 128
 _KEYWORDS_SHARE = 0.1  # of queries that lose their function words
 _MOST_QUERY_TOKENS = 24
