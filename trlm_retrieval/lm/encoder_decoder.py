@@ -298,7 +298,7 @@ class Seq2Seq(EncoderDecoder):
         return log_probs.gather(-1, predicted[:, 0, :, None].clamp_min(0)).squeeze(-1)[:, None]
 
     def _continuation(self, passages: EncodedPassages, starts: torch.Tensor) -> Continuation:
-        return _Rewritten(lambda *read: self._logits(*read)[:, -1].float(), passages, starts)
+        return _Rewritten(self._logits, passages, starts)
 
     def _logits(self, passages: EncodedPassages, read: torch.Tensor) -> torch.Tensor:
         return self.model(
@@ -335,7 +335,7 @@ class _Continued:
 class _Rewritten:
     """Rows whose targets are read anew for each token: they are short.
 
-    :param logits: of the token behind what the decoder has read, (rows, vocabulary).
+    :param logits: of each token behind what the decoder has read, (rows, tokens, vocabulary).
     """
 
     def __init__(
@@ -347,7 +347,7 @@ class _Rewritten:
         self._logits, self._passages, self._read = logits, passages, starts
 
     def first(self) -> torch.Tensor:
-        return self._logits(self._passages, self._read)
+        return self._logits(self._passages, self._read)[:, -1].float()
 
     def advance(self, tokens: torch.Tensor) -> torch.Tensor:
         self._read = torch.cat([self._read, tokens[:, None]], 1)
