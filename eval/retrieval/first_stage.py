@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from haystack import Document
-from haystack.components.joiners import DocumentJoiner
 
+from trlm_retrieval.components.score_joiner import ScoreJoiner
 from trlm_retrieval.errors import DataError, PassageIndexError
 from trlm_retrieval.files import only_writer
 from trlm_retrieval.passage_index import PassageIndex
@@ -102,7 +102,7 @@ def search(
                 ][:top_k]
                 advance(1)
     if len(stages) > 1:
-        joiner = DocumentJoiner(join_mode="reciprocal_rank_fusion", top_k=top_k)
+        joiner = ScoreJoiner(top_k=top_k)
         with timed(seconds, "fusion"):
             found["fusion"] = {
                 query: joiner.run([found[name][query] for name in stages])["documents"]

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 from haystack import Document
-from haystack.components.joiners import DocumentJoiner
 from ir_measures import R, nDCG
 from rich.console import Console
 from rich.table import Table
 
 from trlm_retrieval.components.ranker import DEFAULT_MAX_PASSAGE_TOKENS
+from trlm_retrieval.components.score_joiner import ScoreJoiner
 from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.generation import Sampling
 from trlm_retrieval.models.source import DEFAULT_EMBEDDER
@@ -40,7 +40,7 @@ from ..measures import MAIN_MEASURE, PerQuery, holm, paired_test, values_of
 from ..query_cache import QueryCache
 from ..result import summarise
 from ..retrieval.first_stage import search
-from ..runs import Run, ranked
+from ..runs import Run
 from ..score_cache import ScoreCache, priors
 
 SHARES = (0.3, 0.5, 0.7)
@@ -144,12 +144,12 @@ def bm25_run(dataset: RetrievalDataset, written: Written) -> Run:
 
 
 def fused(first: Run, second: Run) -> Run:
-    """Both by reciprocal ranks, as the evaluation fuses BM25 and dense search."""
-    joiner = DocumentJoiner(join_mode="reciprocal_rank_fusion", top_k=_TOP_K)
+    """Both by their standardised scores, as the evaluation fuses BM25 and dense search."""
+    joiner = ScoreJoiner(top_k=_TOP_K)
     found: Run = {}
     for query in first.keys() | second.keys():
         rankings = [
-            [Document(id=document) for document in ranked(run.get(query, {}))]
+            [Document(id=document, score=score) for document, score in run.get(query, {}).items()]
             for run in (first, second)
         ]
         joined = joiner.run(rankings)["documents"]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trlm_retrieval.components.reply_filter import ReplyFilter
     from trlm_retrieval.components.retrievers import BM25Retriever, FAISSRetriever
     from trlm_retrieval.components.safety_filter import TRLMSafetyFilter
+    from trlm_retrieval.components.score_joiner import ScoreJoiner
 
 allow_deserialization_module("trlm_retrieval.components")
 allow_deserialization_module("trlm_retrieval.lm.remote")  # a RemoteLM as a ranker's model
@@ -36,6 +37,7 @@ __all__ = [
     "PassageIndexWriter",
     "QuestionFilter",
     "ReplyFilter",
+    "ScoreJoiner",
     "TRLMAnswerRanker",
     "TRLMCitationAttributor",
     "TRLMQueryGenerator",
@@ -57,5 +59,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "reply_filter": ["ReplyFilter"],
         "retrievers": ["BM25Retriever", "FAISSRetriever"],
         "safety_filter": ["TRLMSafetyFilter"],
+        "score_joiner": ["ScoreJoiner"],
     },
 )
