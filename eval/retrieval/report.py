@@ -21,7 +21,7 @@ BASELINE = "fusion"
 _MEANINGS = {
     "bm25": "shared words",
     "dense": "nearness of embeddings",
-    "fusion": "the first stage: the mean of BM25's and dense search's standardised scores, or the run that was given",
+    "fusion": "the first stage: BM25 and dense by standardised scores, or the run that was given",
     "forward_sum": "log P(passage | query)",
     "forward": "the same for each token of the passage",
     "cross-encoder": "a model that reads query and passage together",

@@ -34,9 +34,11 @@ class ScoreJoiner(SerialisableComponent):
     from haystack import Document
     from trlm_retrieval.components import ScoreJoiner
 
-    by_words = [Document(id="a", score=9.0), Document(id="b", score=4.0), Document(id="c", score=1.0)]
-    by_meaning = [Document(id="b", score=0.6), Document(id="a", score=0.5)]
-    print([d.id for d in ScoreJoiner().run([by_words, by_meaning])["documents"]])
+    by_words = [Document(id="a", score=9.0), Document(id="b", score=4.0)]
+    by_meaning = [Document(id="c", score=0.7), Document(id="a", score=0.6)]
+    by_meaning.append(Document(id="b", score=0.1))
+    joined = ScoreJoiner().run([by_words, by_meaning])["documents"]
+    print([document.id for document in joined])  # a, c, b
     ```
     """
 
