@@ -9,7 +9,6 @@ passage among the group's.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +190,6 @@ def finetune_groups(
     :raises ValueError: for settings that do not fit each other.
     :raises RunError: if ``out`` holds another run.
     """
-    if options.precision not in (None, "float32"):
-        raise ValueError("an encoder-decoder is trained in float32")
-    options = replace(options, precision="float32")
     learned, held_out = _both_kinds(file)
     scores = read_labels(labels, learned) if labels and teacher_weight else []
     model, tokenizer = begin(base, decoder_layers=decoder_layers, copy=copy, seed=options.seed)
