@@ -7,7 +7,7 @@ keeps the higher one, with ScoreJoiner, which takes the mean of both.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,33 +29,30 @@ _TOP_K = 100
 RANKS = "reciprocal ranks"
 EQUAL = "mean of scores"
 
-Join = Callable[[list[list[Document]]], list[Document]]
+SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
-def joins() -> dict[str, Join]:
+def joiners() -> dict[str, DocumentJoiner | ScoreJoiner]:
     """The fusions compared, by name."""
-    found: dict[str, Join] = {}
-    for name, mode in (
-        (RANKS, "reciprocal_rank_fusion"),
-        ("higher of scores", "distribution_based_rank_fusion"),
-    ):
-        joiner = DocumentJoiner(join_mode=mode, top_k=_TOP_K)
-        found[name] = lambda lists, joiner=joiner: joiner.run(lists)["documents"]
-    for share in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
-        mixed = ScoreJoiner(weights=[share, 1 - share], top_k=_TOP_K)
+    found: dict[str, DocumentJoiner | ScoreJoiner] = {
+        RANKS: DocumentJoiner("reciprocal_rank_fusion", top_k=_TOP_K),
+        "higher of scores": DocumentJoiner("distribution_based_rank_fusion", top_k=_TOP_K),
+    }
+    for share in SHARES:
         name = EQUAL if share == 0.5 else f"{EQUAL}, {share} of BM25"
-        found[name] = lambda lists, mixed=mixed: mixed.run(lists)["documents"]
+        found[name] = ScoreJoiner(weights=[share, 1 - share], top_k=_TOP_K)
     return found
 
 
-def joined(runs: Mapping[str, Run], join: Join) -> Run:
+def joined(runs: Mapping[str, Run], joiner: DocumentJoiner | ScoreJoiner) -> Run:
     """What a fusion makes of BM25's and dense search's runs."""
     found: Run = {}
     for query in {query for name in BOTH for query in runs[name]}:
-        lists = [runs[name].get(query, {}) for name in BOTH]
-        documents = join(
-            [[Document(id=name, score=scores[name]) for name in ranked(scores)] for scores in lists]
-        )
+        lists = [
+            [Document(id=name, score=run[name]) for name in ranked(run)]
+            for run in (runs[stage].get(query, {}) for stage in BOTH)
+        ]
+        documents: list[Document] = joiner.run(lists)["documents"]
         found[query] = {document.id: document.score or 0.0 for document in documents}
     return found
 
@@ -68,7 +65,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, help="at most this many of each collection")
     parser.add_argument("--cache-dir", type=Path, default=Path(".trlm-eval"))
     given = parser.parse_args()
-    values: dict[str, dict[str, list[float]]] = {name: {} for name in joins()}
+    values: dict[str, dict[str, list[float]]] = {name: {} for name in joiners()}
     for folder in given.data:
         dataset = load_dataset(folder, judgements="highest")
         few = given.queries if (given.queries or 0) < len(dataset.queries) else None
@@ -76,8 +73,8 @@ def main() -> None:
         runs = search(
             dataset, BOTH, (), _TOP_K, given.embedder, given.cache_dir, {}, show_progress=True
         )
-        for name, join in joins().items():
-            found = per_query(joined(runs, join), dataset.qrels)[MAIN_MEASURE]
+        for name, joiner in joiners().items():
+            found = per_query(joined(runs, joiner), dataset.qrels)[MAIN_MEASURE]
             values[name][dataset.name] = [found[query] for query in sorted(found)]
     collections = list(values[RANKS])
     table = Table("fusion", *collections, "mean", title=f"{MAIN_MEASURE}, choosing / other half")

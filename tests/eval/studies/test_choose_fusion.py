@@ -14,9 +14,9 @@ from trlm_retrieval.eval.studies.choose_fusion import EQUAL, RANKS
 def test_equal_weights_are_what_the_evaluation_fuses(beir, tmp_path):
     dataset = load_dataset(str(beir))
     runs = search(dataset, ("bm25", "dense"), (), 100, "minilm", tmp_path, {}, show_progress=False)
-    mean = choose_fusion.joined(runs, choose_fusion.joins()[EQUAL])
+    mean = choose_fusion.joined(runs, choose_fusion.joiners()[EQUAL])
     assert mean == runs["fusion"]
-    ranks = choose_fusion.joined(runs, choose_fusion.joins()[RANKS])
+    ranks = choose_fusion.joined(runs, choose_fusion.joiners()[RANKS])
     query = next(iter(ranks))
     lists = [
         [Document(id=name, score=score) for name, score in runs[stage][query].items()]
@@ -32,5 +32,5 @@ def test_the_command_prints_a_row_for_each_fusion_and_tests(beir, tmp_path, monk
     monkeypatch.setattr(sys, "argv", ["choose_fusion", str(beir)])
     choose_fusion.main()
     out = capsys.readouterr().out
-    assert sum("/" in line for line in out.splitlines()) == len(choose_fusion.joins()) + 1
+    assert sum("/" in line for line in out.splitlines()) == len(choose_fusion.joiners()) + 1
     assert f"{EQUAL} less {RANKS}" in out
