@@ -62,7 +62,7 @@ def test_weights_and_how_many():
 def test_nothing_found_and_documents_found_twice():
     assert joined() == joined([], []) == {}
     assert list(joined([], documents(a=2.0, b=1.0))) == ["a", "b"]
-    twice = [*documents(a=1.0, b=2.0), *documents(a=3.0)]
+    twice = [*documents(a=3.0, b=2.0), *documents(a=1.0)]
     assert list(joined(twice)) == ["a", "b"]
 
 
