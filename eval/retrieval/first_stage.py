@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from haystack import Document
+from haystack.components.joiners import DocumentJoiner
 
 from trlm_retrieval.components.score_joiner import ScoreJoiner
 from trlm_retrieval.errors import DataError, PassageIndexError
@@ -101,21 +102,33 @@ def search(
                     document for document in documents if query not in own or document.id != query
                 ][:top_k]
                 advance(1)
-    if len(stages) > 1:
-        joiner = ScoreJoiner(top_k=top_k)
-        with timed(seconds, "fusion"):
-            found["fusion"] = {
-                query: joiner.run([found[name][query] for name in stages])["documents"]
-                for query in dataset.queries
-            }
-    return {
-        name: {
-            query: {document.id: document.score or 0.0 for document in documents}
-            for query, documents in by_query.items()
-            if documents
-        }
+    runs = {
+        name: {query: _scores(documents) for query, documents in by_query.items() if documents}
         for name, by_query in found.items()
     }
+    if len(stages) > 1:
+        with timed(seconds, "fusion"):
+            runs["fusion"] = joined([runs[name] for name in stages], ScoreJoiner(top_k=top_k))
+    return runs
+
+
+def joined(runs: Sequence[Run], joiner: DocumentJoiner | ScoreJoiner) -> Run:
+    """What a joiner makes of several runs, each with its best documents first."""
+    return {
+        query: _scores(
+            joiner.run(
+                [
+                    [Document(id=name, score=score) for name, score in run.get(query, {}).items()]
+                    for run in runs
+                ]
+            )["documents"]
+        )
+        for query in dict.fromkeys(query for run in runs for query in run)
+    }
+
+
+def _scores(documents: Sequence[Document]) -> dict[str, float]:
+    return {document.id: document.score or 0.0 for document in documents}
 
 
 def _open_index(

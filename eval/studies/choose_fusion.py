@@ -7,11 +7,9 @@ keeps the higher one, with ScoreJoiner, which takes the mean of both.
 """
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from haystack import Document
 from haystack.components.joiners import DocumentJoiner
 from rich.console import Console
 from rich.table import Table
@@ -22,13 +20,11 @@ from trlm_retrieval.models.source import DEFAULT_EMBEDDER
 from ..dataset import load_dataset
 from ..measures import MAIN_MEASURE, holm, paired_test, per_query
 from ..retrieval.evaluation import sample_queries
-from ..retrieval.first_stage import BOTH, search
-from ..runs import Run, ranked
+from ..retrieval.first_stage import BOTH, joined, search
 
 _TOP_K = 100
 RANKS = "reciprocal ranks"
 EQUAL = "mean of scores"
-
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
@@ -44,19 +40,6 @@ def joiners() -> dict[str, DocumentJoiner | ScoreJoiner]:
     return found
 
 
-def joined(runs: Mapping[str, Run], joiner: DocumentJoiner | ScoreJoiner) -> Run:
-    """What a fusion makes of BM25's and dense search's runs."""
-    found: Run = {}
-    for query in {query for name in BOTH for query in runs[name]}:
-        lists = [
-            [Document(id=name, score=run[name]) for name in ranked(run)]
-            for run in (runs[stage].get(query, {}) for stage in BOTH)
-        ]
-        documents: list[Document] = joiner.run(lists)["documents"]
-        found[query] = {document.id: document.score or 0.0 for document in documents}
-    return found
-
-
 def main() -> None:
     """Print a row for each fusion, a column for each collection and half."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -65,16 +48,16 @@ def main() -> None:
     parser.add_argument("--queries", type=int, help="at most this many of each collection")
     parser.add_argument("--cache-dir", type=Path, default=Path(".trlm-eval"))
     given = parser.parse_args()
-    values: dict[str, dict[str, list[float]]] = {name: {} for name in joiners()}
+    compared = joiners()
+    values: dict[str, dict[str, list[float]]] = {name: {} for name in compared}
     for folder in given.data:
-        dataset = load_dataset(folder, judgements="highest")
-        few = given.queries if (given.queries or 0) < len(dataset.queries) else None
-        dataset = sample_queries(dataset, few, 0)
+        dataset = sample_queries(load_dataset(folder, judgements="highest"), given.queries, 0)
         runs = search(
             dataset, BOTH, (), _TOP_K, given.embedder, given.cache_dir, {}, show_progress=True
         )
-        for name, joiner in joiners().items():
-            found = per_query(joined(runs, joiner), dataset.qrels)[MAIN_MEASURE]
+        for name, joiner in compared.items():
+            run = joined([runs[stage] for stage in BOTH], joiner)
+            found = per_query(run, dataset.qrels)[MAIN_MEASURE]
             values[name][dataset.name] = [found[query] for query in sorted(found)]
     collections = list(values[RANKS])
     table = Table("fusion", *collections, "mean", title=f"{MAIN_MEASURE}, choosing / other half")

@@ -57,9 +57,8 @@ def main() -> None:
     for name in given.data:
         folder, _, run = name.partition(":")
         dataset = load_dataset(folder, judgements="highest")
-        few = given.queries if (given.queries or 0) < len(dataset.queries) else None
         evaluations[dataset.name] = evaluate_retrieval(
-            sample_queries(dataset, few, 0),
+            sample_queries(dataset, given.queries, 0),
             lm,
             given.model,
             ["fusion", "reverse"],

@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from haystack import Document
 from ir_measures import R, nDCG
 from rich.console import Console
 from rich.table import Table
@@ -39,7 +38,7 @@ from ..dataset import RetrievalDataset, load_dataset
 from ..measures import MAIN_MEASURE, PerQuery, holm, paired_test, values_of
 from ..query_cache import QueryCache
 from ..result import summarise
-from ..retrieval.first_stage import search
+from ..retrieval.first_stage import joined, search
 from ..runs import Run
 from ..score_cache import ScoreCache, priors
 
@@ -143,20 +142,6 @@ def bm25_run(dataset: RetrievalDataset, written: Written) -> Run:
     return run
 
 
-def fused(first: Run, second: Run) -> Run:
-    """Both by their standardised scores, as the evaluation fuses BM25 and dense search."""
-    joiner = ScoreJoiner(top_k=_TOP_K)
-    found: Run = {}
-    for query in first.keys() | second.keys():
-        rankings = [
-            [Document(id=document, score=score) for document, score in run.get(query, {}).items()]
-            for run in (first, second)
-        ]
-        joined = joiner.run(rankings)["documents"]
-        found[query] = {document.id: document.score or 0.0 for document in joined}
-    return found
-
-
 def evaluate_settings(
     dataset: RetrievalDataset, settings: Mapping[str, Written], cache_folder: Path
 ) -> Found:
@@ -164,11 +149,12 @@ def evaluate_settings(
     dense = search(
         dataset, ("dense",), (), _TOP_K, DEFAULT_EMBEDDER, cache_folder, {}, show_progress=True
     )["dense"]
+    joiner = ScoreJoiner(top_k=_TOP_K)
     found: Found = {stage: {} for stage in STAGES}
     for name, written in settings.items():
         run = bm25_run(dataset, written)
         found["BM25"][name] = values_of(MEASURES, run, dataset.qrels)
-        found["fusion"][name] = values_of(MEASURES, fused(run, dense), dataset.qrels)
+        found["fusion"][name] = values_of(MEASURES, joined([run, dense], joiner), dataset.qrels)
     return found
 
 

@@ -85,8 +85,9 @@ class ScoreJoiner(SerialisableComponent):
         if len(weights) != len(lists):
             raise ValueError(f"{len(weights)} weights do not fit {len(lists)} lists of documents")
         found: dict[str, Document] = {}
-        for document in (document for one in lists for document in one):
-            found.setdefault(document.id, document)
+        for one in lists:
+            for document in one:
+                found.setdefault(document.id, document)
         places = {document: place for place, document in enumerate(found)}
         scores = np.zeros(len(found))
         for weight, one in zip(weights, lists, strict=True):
@@ -103,7 +104,9 @@ def _spread(documents: Sequence[Document], places: dict[str, int]) -> np.ndarray
         if document.score is not None and math.isfinite(document.score):
             known[document.id] = max(document.score, known.get(document.id, -math.inf))
     if lacking := len({document.id for document in documents} - known.keys()):
-        logger.warning("%d documents have no score that is a number, and are put last", lacking)
+        logger.warning(
+            "%d documents have no score that is a number: they count as not found", lacking
+        )
     values = standardised(list(known.values()))
     scores = np.full(len(places), min([_HIGHEST_FLOOR, *values]))
     scores[[places[document] for document in known]] = values

@@ -6,7 +6,7 @@ from haystack import Document
 from haystack.components.joiners import DocumentJoiner
 
 from trlm_retrieval.eval.dataset import load_dataset
-from trlm_retrieval.eval.retrieval.first_stage import search
+from trlm_retrieval.eval.retrieval.first_stage import joined, search
 from trlm_retrieval.eval.studies import choose_fusion
 from trlm_retrieval.eval.studies.choose_fusion import EQUAL, RANKS
 
@@ -14,9 +14,9 @@ from trlm_retrieval.eval.studies.choose_fusion import EQUAL, RANKS
 def test_equal_weights_are_what_the_evaluation_fuses(beir, tmp_path):
     dataset = load_dataset(str(beir))
     runs = search(dataset, ("bm25", "dense"), (), 100, "minilm", tmp_path, {}, show_progress=False)
-    mean = choose_fusion.joined(runs, choose_fusion.joiners()[EQUAL])
+    mean = joined([runs["bm25"], runs["dense"]], choose_fusion.joiners()[EQUAL])
     assert mean == runs["fusion"]
-    ranks = choose_fusion.joined(runs, choose_fusion.joiners()[RANKS])
+    ranks = joined([runs["bm25"], runs["dense"]], choose_fusion.joiners()[RANKS])
     query = next(iter(ranks))
     lists = [
         [Document(id=name, score=score) for name, score in runs[stage][query].items()]

@@ -38,12 +38,14 @@ def test_a_part_holds_queries_that_it_answers(beir):
     assert ids < larger
 
 
-def test_without_queries_it_is_the_search_of_the_evaluation(beir, tmp_path):
+def test_without_queries_it_is_the_search_of_the_evaluation(beir, tmp_path, monkeypatch):
     dataset = load_dataset(str(beir))
     runs = search(dataset, ("bm25", "dense"), (), 100, "minilm", tmp_path, {}, False)
     nothing = [[] for _ in dataset.documents]
     assert expansion.bm25_run(dataset, nothing) == runs["bm25"]
-    fused = expansion.fused(runs["bm25"], runs["dense"])
+    monkeypatch.setattr(expansion, "values_of", lambda measures, run, qrels: run)
+    found = expansion.evaluate_settings(dataset, {expansion.PLAIN: nothing}, tmp_path)
+    fused = found["fusion"][expansion.PLAIN]
     assert {q: ranked(run) for q, run in fused.items()} == {
         q: ranked(run) for q, run in runs["fusion"].items()
     }
