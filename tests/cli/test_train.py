@@ -54,7 +54,7 @@ def test_from_text_to_a_shipped_model(run, corpus, tmp_path):
     )
     assert "nats a token" in said and str(at("ba", "model")) in said.replace("\n", "")
     ok(
-        *["finetune", at("ba", "model"), "--pairs", corpus, "--contrast", 0.5, "--steps", 2],
+        *["finetune", at("ba", "model"), "--pairs", corpus, "--steps", 2],
         *["-o", at("fine"), *SMALL],
     )
     ok(
@@ -125,9 +125,10 @@ def test_from_pairs_to_an_encoder_decoder(run, save_tiny_bert, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give --pairs, or --groups"),
+        ([], "give --pairs or --groups"),
         (["--pairs", "p.jsonl", "--order", "fo"], "--order: only --groups makes use of it"),
-        (["--groups", "g.jsonl", "--lora", "2"], "--lora: only --pairs makes use of it"),
+        (["--pairs", "p.jsonl", "--contrast", "1"], "--contrast: only --groups makes use of it"),
+        (["--groups", "g.jsonl", "--direction", "fo"], "--direction: only --pairs makes use"),
         (["--groups", "g.jsonl", "--teacher-weight", "2"], "--teacher-weight: only --labels"),
         (["--groups", "none.jsonl", "--steps", "1"], "no such file or folder: none.jsonl"),
     ],

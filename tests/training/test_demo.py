@@ -55,5 +55,5 @@ def test_each_model_says_how_it_was_made(demo):
 
     history = json.loads((demo.finetuning.model_folder / "training.json").read_text())
     assert [run["task"] for run in history] == ["pre-training", "fine-tuning"]
-    assert history[1]["base"] == "pretrained" and history[1]["data"] == ["pairs.jsonl"]
+    assert history[1]["base"] == "pretrained" and history[1]["data"] == ["groups.jsonl"]
     assert (demo.finetuning.folder / "loss.png").stat().st_size > 5000

@@ -58,7 +58,7 @@ def test_a_packaged_model_scores_by_name(demo, tmp_path, monkeypatch, no_network
     np.testing.assert_allclose(found, expected, atol=near)
     card = (folder / "README.md").read_text()
     vocabulary = f"{len(lm.tokenizer):,}"
-    for words in ("trlm-test", "last to first", "pairs.jsonl", "1,200", "0.875", vocabulary):
+    for words in ("trlm-test", "last to first", "groups.jsonl", "1,200", "0.875", vocabulary):
         assert words in card, words
     assert "| queries | 83 |\n| nDCG@10, fusion | 0.500 (0.250–0.750) |" in card
     assert "{{" not in card

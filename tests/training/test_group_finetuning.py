@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM
 
+from tests.lm.encoder_decoders import tiny
 from tests.training.killing import Killed, killed_after
 from trlm_retrieval.errors import DataError, ModelError
-from trlm_retrieval.lm.encoding import PairEncoder
+from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.training.export import export_run
-from trlm_retrieval.training.group_batches import GroupBatches, Reading
-from trlm_retrieval.training.group_finetuning import begin, divergence, finetune_groups
+from trlm_retrieval.training.group_batches import GroupBatches
+from trlm_retrieval.training.group_finetuning import GroupLikelihood, divergence, finetune_groups
+from trlm_retrieval.training.group_models import begin
 from trlm_retrieval.training.groups import Group, make_groups, read_groups, write_groups
 from trlm_retrieval.training.run import RunError
 from trlm_retrieval.training.teacher import label_groups, read_labels
@@ -177,38 +179,136 @@ def test_a_killed_run_goes_on_with_the_same_weights(train, learned, monkeypatch,
         train("whole", 4, contrast=0.5, **settings)
 
 
-def test_both_orders_alternate(tiny_encoder, learned):
-    tokenizer = begin(tiny_encoder)[1]
-    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-    encoder = PairEncoder(tokenizer, {"forward": first, "reverse": last}, 64)
-    readings = [Reading(last, first, -1), Reading(first, last, 1)]
-    source = GroupBatches(learned[:3], [], encoder, (first, last), readings, seed=0, varied=False)
-    seen = Counter()
+def batches(reader, groups, labels=()):
+    return GroupBatches(
+        groups, labels, reader.encoder(), reader.templates, reader.ends, seed=0, varied=False
+    )
+
+
+def test_both_orders_alternate(tiny_encoder, learned, options):
+    reader = begin(tiny_encoder, options(1), order="both")
+    source, seen = batches(reader, learned[:3]), Counter()
+    first, last = reader.ends["reverse"], reader.ends["forward"]
     for index in range(6):  # every group twice
         batch = source.batch(index)
-        start, words = int(batch.read[0, 0]), batch.predicted[0]
-        end = int(words[words >= 0][-1])
-        assert (start, end) in {(first, last), (last, first)}
-        seen[tuple(sorted(batch.predicted[0].tolist())), start] += 1
+        start, words = batch.contexts[0][-1], batch.targets[0]
+        assert (start, words[-1]) in {(first, last), (last, first)}
+        seen[tuple(sorted(words)), start] += 1
     assert len(seen) == 6 and set(seen.values()) == {1}
 
 
-def test_what_is_no_encoder_is_refused(tiny_lm_folder, tiny_encoder, train, tmp_path):
-    with pytest.raises(ModelError, match=r"a llama model.*learn from pairs"):
-        begin(tiny_lm_folder)
+@pytest.fixture(params=["encoder-decoder", "decoder", "read backwards"])
+def reader(request, tiny_encoder, tiny_lm_folder, options):
+    """A model that learns from groups, ready to be trained."""
+    base = tiny_encoder if request.param == "encoder-decoder" else tiny_lm_folder
+    order = "forward" if request.param == "decoder" else "reverse"
+    found = begin(base, options(1), order=order)
+    found.prepare()
+    return found
+
+
+def test_a_group_is_read_as_scoring_reads_pairs(reader, learned, tmp_path):
+    """The likelihoods are those of single pairs, whether the teacher left some out or not."""
+    labels = judge(learned[:1], 1, 0)
+    labels[0][1:, 0] = np.nan
+    source = batches(reader, learned[:2], labels)
+    reader.save(tmp_path)
+    lm = TimeReversedLM.from_pretrained(tmp_path, dtype="float32")
+    for batch, group in zip(map(source.batch, range(2)), learned, strict=False):
+        with torch.no_grad():
+            sums, ends = reader.log_likelihoods(batch)
+        pairs = [(query, passage) for query in group.queries for passage in group.passages]
+        found = lm.score(pairs, reader.templates[0], max_passage_tokens=128)
+        expected = np.array([likelihood.sum for likelihood in found]).reshape(sums.shape)
+        needed = batch.needed.numpy()
+        np.testing.assert_allclose(sums.numpy()[needed], expected[needed], atol=1e-3)
+        assert needed.sum() == needed.size - 3 * (group is learned[0])
+        sequences = list(zip(batch.contexts, batch.targets, strict=True))
+        whole = [float(part.sum()) for part in lm.log_probs(sequences)]
+        np.testing.assert_allclose((sums.diagonal() + ends).numpy(), whole, atol=1e-3)
+
+
+def test_the_contrast_is_that_of_scores(reader, learned):
+    batch = batches(reader, learned[:1]).batch(0)
+    with torch.no_grad():
+        sums = reader.log_likelihoods(batch)[0]
+        terms = GroupLikelihood(reader)(batch)
+    expected = -sums.log_softmax(1).diagonal().sum()
+    assert float(terms["contrast"]) == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_every_term_has_a_gradient(reader, learned):
+    objective = GroupLikelihood(reader, teacher=1.0)
+    source = batches(reader, learned[:2], judge(learned[:1], 1, 0))
+    for index in range(2):
+        terms = objective(source.batch(index))
+        for name in terms:
+            reader.model.zero_grad()
+            terms[name].backward(retain_graph=True)
+            silent = name == ("contrast", "teacher")[index]
+            grads = [p.grad for p in reader.model.parameters() if p.grad is not None]
+            moved = sum(float(grad.abs().sum()) for grad in grads)
+            assert np.isfinite(moved) and (moved > 0) != silent, name
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_a_decoder_learns_what_a_teacher_likes(
+    tiny_lm_folder, few, learned, options, tmp_path, rank
+):
+    """Of each group it likes the first passage best, whatever the query."""
+    liked = [
+        np.tile(np.eye(len(group), dtype=np.float32)[0] * 16, (len(group), 1))
+        for group in learned[:4]
+    ]
+    labels = write_labels(learned[:4], liked, tmp_path / "labels.jsonl")
+    run = finetune_groups(
+        tiny_lm_folder,
+        few,
+        tmp_path / "run",
+        options(60, learning_rate=3e-3 if rank is None else 3e-2),
+        labels=labels,
+        adapter_rank=rank,
+        contrast=0.0,
+        teacher_weight=5.0,
+    )
+    first, last = ends(run, "teacher")
+    assert last < first / 2
+    lm = TimeReversedLM.from_pretrained(run.model_folder, dtype="float32")
+    group = learned[0]
+    right = [
+        np.argmax([found.sum for found in lm.score([(query, p) for p in group.passages])]) == 0
+        for query in group.queries
+    ]
+    assert sum(right) >= len(group) - 1
+    assert (run.model_folder / "adapter_model.safetensors").exists() == (rank is not None)
+
+
+def test_what_does_not_fit_the_kind_of_model_is_refused(
+    tiny_lm_folder, tiny_encoder, train, options, tmp_path
+):
+    tiny("t5").save(tmp_path / "t5")
+    with pytest.raises(ModelError, match=r"a t5 model\. Groups train a decoder"):
+        begin(tmp_path / "t5", options(1))
+    for told in ({"frozen_encoder_layers": 1}, {"encoder_rate": 0.1}, {"copy": False}):
+        with pytest.raises(ValueError, match="is a decoder: leave out decoder_layers"):
+            begin(tiny_lm_folder, options(1), **told)
+    with pytest.raises(ValueError, match="adapters are for decoders"):
+        begin(tiny_encoder, options(1), adapter_rank=2)
     run = train("run", steps=1)
     with pytest.raises(ValueError, match="has a decoder already"):
-        begin(run.model_folder, decoder_layers=3)
-    assert begin(run.model_folder)[0].config.decoder_layers == 2
+        begin(run.model_folder, options(1), decoder_layers=3)
+    assert begin(run.model_folder, options(1)).model.config.decoder_layers == 2
 
 
-def test_an_exported_model_goes_on(train, tmp_path):
+def test_an_exported_model_goes_on(train, tmp_path, options):
     run = train("first", steps=1)
     export_run(run.folder, tmp_path / "small", name="small", licence="MIT", precision="int8")
-    before, after = begin(run.model_folder)[0], begin(tmp_path / "small")[0]
-    weights = after.state_dict()
-    for name, value in before.state_dict().items():
-        assert torch.allclose(value.float(), weights[name].float(), atol=0.02), name
+    before, after = (
+        begin(folder, options(1)).model.state_dict()
+        for folder in (run.model_folder, tmp_path / "small")
+    )
+    for name, value in before.items():
+        assert torch.allclose(value.float(), after[name].float(), atol=0.02), name
     with pytest.raises(ValueError, match="layers can be frozen"):
         train("other", steps=1, frozen_encoder_layers=2)
     assert not (tmp_path / "other").exists()

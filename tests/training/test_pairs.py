@@ -1,13 +1,11 @@
 """Fine-tuning reads what scoring reads: its loss is the likelihood that `score` reports."""
 
-import numpy as np
 import pytest
 import torch
 
 from trlm_retrieval.lm.encoding import PairEncoder
 from trlm_retrieval.lm.template import DIRECTIONS
 from trlm_retrieval.training.finetuning import QueryLikelihood
-from trlm_retrieval.training.groups import HardNegatives
 from trlm_retrieval.training.pairs import EncodedPairs, PairBatches
 
 PAIRS = [
@@ -19,42 +17,21 @@ PAIRS = [
 ]
 
 
-def batches(lm, direction, others=0, tokens=4096, most=40, pairs=PAIRS):
+def batches(lm, direction, tokens=4096, most=40, pairs=PAIRS):
     starts = {order: lm.tokenizer.bos_token_id for order in ("forward", "reverse")}
     encoder = PairEncoder(lm.tokenizer, starts, lm.max_context)
     encoded = EncodedPairs(pairs, encoder, DIRECTIONS[direction], most)
-    negatives = HardNegatives(pairs) if others else None
-    return PairBatches(encoded, lm.tokenizer.eos_token_id, tokens, 0, others, negatives)
+    return PairBatches(encoded, lm.tokenizer.eos_token_id, tokens, 0)
 
 
 @pytest.mark.parametrize("direction", ["ba", "fo"])
-@pytest.mark.parametrize("others", [0, 2])
-def test_the_loss_is_what_scoring_reports(tiny_lm, direction, others):
+def test_the_loss_is_what_scoring_reports(tiny_lm, direction):
     found = tiny_lm.score(PAIRS, direction, max_passage_tokens=40)
-    batch = batches(tiny_lm, direction, others).rows(range(len(PAIRS)))
+    batch = batches(tiny_lm, direction).rows(range(len(PAIRS)))
     with torch.no_grad():
         terms = QueryLikelihood(tiny_lm.model)(batch)
     assert float(terms["loss"]) == pytest.approx(-sum(x.sum for x in found), abs=1e-3)
     assert batch.counts["loss"] == sum(map(len, found))
-
-
-@pytest.mark.parametrize("direction", ["ba", "fo"])
-def test_the_contrast_is_that_of_scores(tiny_lm, direction):
-    count, width = len(PAIRS), 3
-    batch = batches(tiny_lm, direction, width - 1).rows(range(count))
-    with torch.no_grad():
-        terms = QueryLikelihood(tiny_lm.model, contrast=1.0)(batch)
-    expected = 0.0
-    for number, (query, own) in enumerate(PAIRS):
-        met = [PAIRS[(number - k) % count][1] for k in range(width)]
-        passages = [own, *(passage for passage in met[1:] if passage != own)]
-        scores = [
-            x.sum
-            for x in tiny_lm.score([(query, p) for p in passages], direction, max_passage_tokens=40)
-        ]
-        expected -= scores[0] - np.logaddexp.reduce(scores)
-    assert float(terms["contrast"]) == pytest.approx(expected, abs=1e-3)
-    assert batch.repeats.any()  # the passage that stands twice is no candidate against itself
 
 
 def test_the_end_of_a_query_is_learned_apart(tiny_lm):
@@ -69,8 +46,8 @@ def test_the_end_of_a_query_is_learned_apart(tiny_lm):
 
 def test_gradients_reach_the_model_through_every_term(make_tiny_lm):
     lm = make_tiny_lm("both", seed=3)
-    batch = batches(lm, "ba", 2).rows(range(4))
-    objective = QueryLikelihood(lm.model, contrast=1.0)
+    batch = batches(lm, "ba").rows(range(4))
+    objective = QueryLikelihood(lm.model)
     for name in objective.weights:
         lm.model.zero_grad()
         objective(batch)[name].backward()

@@ -53,8 +53,6 @@ def test_finetuning_goes_on_with_the_same_weights(
             options(4, **settings),
             direction="fo",
             adapter_rank=rank,
-            contrast=0.5,
-            others=2,
             batch_tokens=1024,
             device_tokens=512,
         )

@@ -10,8 +10,9 @@ from trlm_retrieval.lm import TimeReversedLM
 from trlm_retrieval.lm.template import Order
 from trlm_retrieval.progress import progress_bar
 from trlm_retrieval.training.check import Check, check, order_losses
-from trlm_retrieval.training.corpus import PairFile, Section, section_line
-from trlm_retrieval.training.finetuning import finetune
+from trlm_retrieval.training.corpus import PairFile, Section, read_both_halves, section_line
+from trlm_retrieval.training.group_finetuning import finetune_groups
+from trlm_retrieval.training.groups import make_groups, write_groups
 from trlm_retrieval.training.presets import PRESETS
 from trlm_retrieval.training.pretraining import pretrain
 from trlm_retrieval.training.recipe import Options
@@ -26,6 +27,7 @@ STEPS = 400  # of each of the two runs
 _PRESET = "tiny"
 _WORDS = 50  # in a passage
 _TOKENS = 64  # the most that is read of one
+_GROUP = 8  # pairs whose passages are hard to tell apart
 _CHECKED = 10  # one passage in so many is kept back
 
 
@@ -53,7 +55,8 @@ def train_demo(
     finetuning_steps: int = STEPS,
     show_progress: bool = False,
 ) -> DemoResult:
-    """Tokenizer, pre-training on reversed text, fine-tuning on pairs, and a check of both.
+    """Tokenizer, pre-training on reversed text, fine-tuning on groups of pairs, and a
+    check of both.
 
     :param sections: the corpus; cut into short passages, each under its section's heading.
     """
@@ -83,15 +86,16 @@ def train_demo(
     device = workers.device
     lm = TimeReversedLM.from_pretrained(first.model_folder, dtype="float32", device=device)
     flip = order_losses(lm, [piece.text for piece in checked])
-    second = finetune(
+    groups = [
+        group for half in read_both_halves([PairFile(pairs)]) for group in make_groups(half, _GROUP)
+    ]
+    write_groups(groups, out / "groups.jsonl")
+    second = finetune_groups(
         first.model_folder,
-        [PairFile(pairs)],
+        out / "groups.jsonl",
         out / "finetuned",
         options(finetuning_steps, rate),
-        contrast=1.0,
-        max_passage_tokens=_TOKENS,
-        batch_tokens=2048,
-        device_tokens=2048,
+        groups_a_step=4,
     )
     lm = TimeReversedLM.from_pretrained(second.model_folder, dtype="float32", device=device)
     with progress_bar("checking", 2 * len(checked), show_progress) as advance:

@@ -83,35 +83,36 @@ class Objective(torch.nn.Module, Generic[BatchT]):
         raise NotImplementedError
 
 
-TokenBatchT = TypeVar("TokenBatchT", bound=TokenBatch)
+class TokenLogProbs:
+    """What a Hugging Face causal LM makes of tokens, with gradients.
 
+    :param model: in training mode or not.
+    """
 
-class TokenObjective(Objective[TokenBatchT], Generic[TokenBatchT]):
-    """A loss whose first term is the token log-likelihood of a Hugging Face causal LM."""
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.network = CausalNetwork(model)
 
-    def __init__(self, model: Any, weights: dict[str, float]) -> None:
-        super().__init__(model, weights)
-        self._network = CausalNetwork(model)
-
-    def log_probs(self, batch: TokenBatchT) -> torch.Tensor:
+    def of(self, batch: TokenBatch) -> torch.Tensor:
         """Log-probability of each target, in nats, shape (predictions,)."""
         device = self.model.device
-        outputs = self._network.outputs(**batch.inputs_on(device), use_cache=False).flatten(0, 1)
+        outputs = self.network.outputs(**batch.inputs_on(device), use_cache=False).flatten(0, 1)
         outputs = outputs[batch.predict_from.to(device)]
         targets = batch.targets.to(device)
         if len(targets) <= _HEAD_ROWS or not torch.is_grad_enabled():
-            parts = map(self._chosen, outputs.split(_HEAD_ROWS), targets.split(_HEAD_ROWS))
+            parts = map(self.chosen, outputs.split(_HEAD_ROWS), targets.split(_HEAD_ROWS))
             return torch.cat(list(parts))
         return torch.cat(
             [
-                checkpoint(self._chosen, rows, ids, use_reentrant=False)
+                checkpoint(self.chosen, rows, ids, use_reentrant=False)
                 for rows, ids in zip(
                     outputs.split(_HEAD_ROWS), targets.split(_HEAD_ROWS), strict=True
                 )
             ]
         )
 
-    def _chosen(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        split = self._network.head_splits
+    def chosen(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of targets, (predictions,), from the outputs that predict them."""
+        split = self.network.head_splits
         logits = self.model.get_output_embeddings()(outputs) if split else outputs
         return -functional.cross_entropy(logits.float(), targets, reduction="none")

@@ -9,29 +9,25 @@ import torch
 from trlm_retrieval.lm.template import Order
 from trlm_retrieval.models.loading import Orders, load_pretrained, save_pretrained
 from trlm_retrieval.training.loop import train
-from trlm_retrieval.training.objective import TokenBatch, TokenObjective
+from trlm_retrieval.training.objective import Objective, TokenBatch, TokenLogProbs
 from trlm_retrieval.training.presets import PRESETS, new_model
-from trlm_retrieval.training.recipe import Options, Recipe
+from trlm_retrieval.training.recipe import READS, Options, Recipe
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.shards import Shards
 from trlm_retrieval.training.tokenizer import end_id, start_tokens
 
-READS: dict[Orders, tuple[Order, ...]] = {
-    "forward": ("forward",),
-    "reverse": ("reverse",),
-    "both": ("reverse", "forward"),
-}
 _MEASURED_BATCHES = 8
 
 
-class NextToken(TokenObjective[TokenBatch]):
+class NextToken(Objective[TokenBatch]):
     """Mean negative log-likelihood of all tokens, in nats."""
 
     def __init__(self, model: Any) -> None:
         super().__init__(model, {"loss": 1.0})
+        self._log_probs = TokenLogProbs(model)
 
     def forward(self, batch: TokenBatch) -> dict[str, torch.Tensor]:
-        return {"loss": -self.log_probs(batch).sum()}
+        return {"loss": -self._log_probs.of(batch).sum()}
 
 
 class Windows:

@@ -7,12 +7,20 @@ from typing import Any, TypeVar
 
 import torch
 
-from trlm_retrieval.models.loading import choose_dtype
+from trlm_retrieval.lm.template import Order
+from trlm_retrieval.models.loading import Orders, choose_dtype
 from trlm_retrieval.training.objective import BatchSource, Objective
 from trlm_retrieval.training.schedule import Schedule
 from trlm_retrieval.training.workers import Workers
 
 T = TypeVar("T")
+
+READS: dict[Orders, tuple[Order, ...]] = {
+    "forward": ("forward",),
+    "reverse": ("reverse",),
+    "both": ("reverse", "forward"),
+}
+"""The orders in which a model reads in turn."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from trlm_retrieval.models.loading import load_pretrained
 from trlm_retrieval.training.check import check
 from trlm_retrieval.training.corpus import PairFile, read_both_halves
 from trlm_retrieval.training.loop import train
-from trlm_retrieval.training.objective import END_WEIGHT, TokenBatch, TokenObjective
+from trlm_retrieval.training.objective import END_WEIGHT, Objective, TokenBatch, TokenLogProbs
 from trlm_retrieval.training.recipe import Options, Recipe, evenly_spread
 from trlm_retrieval.training.run import Run
 from trlm_retrieval.training.tokenizer import end_id, start_tokens
@@ -88,7 +88,7 @@ class TailBatches:
         )
 
 
-class SoftPromptLikelihood(TokenObjective[TailBatch]):
+class SoftPromptLikelihood(Objective[TailBatch]):
     """Negative log-likelihood of queries given passage and soft prompt, in nats per query token.
 
     The end token after the query joins it with a small weight, in nats a pair.
@@ -98,14 +98,18 @@ class SoftPromptLikelihood(TokenObjective[TailBatch]):
 
     def __init__(self, model: Any, states: PassageStates, token_budget: int) -> None:
         super().__init__(model, {"loss": 1.0, "end": END_WEIGHT})
+        self._log_probs = TokenLogProbs(model)
         self._states, self._token_budget = states, token_budget
 
     def forward(self, batch: TailBatch) -> dict[str, torch.Tensor]:
+        network = self._log_probs.network
         contexts = [context for context, _ in batch.sequences]
-        states = context_states(self._network, contexts, self._token_budget, self._states, "")
-        outputs = tail_outputs(self._network, batch.sequences, states)
+        states = context_states(network, contexts, self._token_budget, self._states, "")
+        outputs = tail_outputs(network, batch.sequences, states)
         device = outputs.device
-        found = self._chosen(outputs[batch.predict_from.to(device)], batch.targets.to(device))
+        found = self._log_probs.chosen(
+            outputs[batch.predict_from.to(device)], batch.targets.to(device)
+        )
         ends = batch.ends.to(device)
         return {"loss": -found[~ends].sum(), "end": -found[ends].sum()}
 

@@ -46,13 +46,12 @@ _SOFT_PROMPT_PAIRS = 64
 _ORDERS: dict[str, "Orders"] = {"ba": "reverse", "fo": "forward", "both": "both"}
 _FOR_PAIRS = (
     "direction",
-    "lora",
-    "others",
     "max_passage_tokens",
     "batch_tokens",
     "device_tokens",
 )
 _FOR_GROUPS = (
+    "contrast",
     "labels",
     "order",
     "decoder_layers",
@@ -127,7 +126,7 @@ def finetune(
     base: Annotated[
         str,
         typer.Argument(
-            help="Name, folder or hub id: a decoder for --pairs; for --groups an encoder such as "
+            help="Name, folder or hub id: a decoder, or for --groups also an encoder such as "
             "minilm, or an encoder-decoder that this command made."
         ),
     ],
@@ -138,20 +137,15 @@ def finetune(
         typer.Option(help="Or the groups that `trlm train groups` wrote.", dir_okay=False),
     ] = None,
     contrast: Annotated[
-        float | None,
+        float,
         typer.Option(
-            min=0,
-            help="Weight of log P(q|d+) against log P(q|d) of hard negatives; by default 0 with "
-            "--pairs and 1 with --groups.",
+            min=0, help="With --groups: weight of log P(q|d+) against log P(q|d) of the others."
         ),
-    ] = None,
+    ] = 1.0,
     direction: DirectionOption = None,
     lora: Annotated[
         int | None, typer.Option(min=1, help="Train an adapter of this rank, not all weights.")
     ] = None,
-    others: Annotated[
-        int, typer.Option(min=1, help="With --contrast: other passages that a query meets.")
-    ] = 7,
     max_passage_tokens: PassageTokensOption = 384,
     batch_tokens: BatchOption = 16384,
     device_tokens: DeviceTokensOption = None,
@@ -165,9 +159,12 @@ def finetune(
         float, typer.Option(min=0, help="With --labels: weight of the divergence from the teacher.")
     ] = 1.0,
     order: Annotated[
-        Literal["ba", "fo", "both"],
-        typer.Option(help="With --groups: read queries last to first, first to last, or either."),
-    ] = "ba",
+        Literal["ba", "fo", "both"] | None,
+        typer.Option(
+            help="With --groups: read queries last to first, first to last, or either; by default "
+            "ba, or as the decoder reads."
+        ),
+    ] = None,
     decoder_layers: Annotated[
         int | None, typer.Option(min=1, help="With an encoder: layers of the new decoder.")
     ] = None,
@@ -178,16 +175,17 @@ def finetune(
         int | None,
         typer.Option(
             min=0,
-            help="With --groups: do not train the encoder's embeddings and this many of its "
+            help="With an encoder: do not train its embeddings and this many of its "
             "first layers; by default none of it is trained.",
         ),
     ] = None,
     encoder_rate: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, help="With --groups: the encoder's learning rate, as a share of the decoder's."
+            min=0,
+            help="With an encoder: its learning rate, as a share of the decoder's; by default 0.1.",
         ),
-    ] = 0.1,
+    ] = None,
     groups_a_step: Annotated[
         int, typer.Option(min=1, help="With --groups: groups in a step, over all processes.")
     ] = 2,
@@ -202,19 +200,19 @@ def finetune(
 ) -> None:
     """Fine-tune on (query, passage) pairs, or on groups of them: only queries are learned.
 
-    A decoder learns from pairs. An encoder-decoder learns from groups: its encoder reads a passage
-    once for all queries of its group.
+    With pairs a decoder learns to predict queries. With groups it, or an encoder-decoder, also
+    learns to tell passages apart that are hard to tell apart.
 
     Examples:
 
-    * `trlm train finetune ba-10m/model --pairs papers.jsonl.xz --contrast 0.5 --minutes 20 -o ba`
+    * `trlm train finetune ba-10m/model --pairs papers.jsonl.xz --minutes 20 -o ba`
 
-    * `trlm train finetune smollm2-135m --lora 16 --pairs papers.jsonl.xz --minutes 30 -o adapter`
+    * `trlm train finetune smollm2-135m --lora 16 --groups groups.jsonl --minutes 60 -o adapter`
 
     * `trlm train finetune minilm --groups groups.jsonl --minutes 60 --decay wsd -o small`
     """
     if bool(pairs) == bool(groups):
-        raise typer.BadParameter("give --pairs, or --groups for an encoder-decoder")
+        raise typer.BadParameter("give --pairs or --groups, one of them")
     _refuse(told, _FOR_PAIRS if groups else _FOR_GROUPS, "--pairs" if groups else "--groups")
     if labels is None:
         _refuse(told, ["teacher_weight"], "--labels")
@@ -229,7 +227,7 @@ def finetune(
         from trlm_retrieval.training.group_finetuning import finetune_groups
         from trlm_retrieval.training.workers import join_workers
 
-    suits = 7e-4 if groups else 2e-4 if lora else 5e-4
+    suits = 2e-4 if lora else 7e-4 if groups else 5e-4
     with join_workers(device) as workers:
         common = options(
             workers,
@@ -249,12 +247,13 @@ def finetune(
                 folder,
                 common,
                 labels=labels,
-                order=_ORDERS[order],
+                order=_ORDERS[order] if order else None,
+                adapter_rank=lora,
                 decoder_layers=decoder_layers,
                 copy=not no_copy,
                 frozen_encoder_layers=frozen_encoder_layers,
                 encoder_rate=encoder_rate,
-                contrast=1.0 if contrast is None else contrast,
+                contrast=contrast,
                 teacher_weight=teacher_weight,
                 groups_a_step=groups_a_step,
             )
@@ -266,8 +265,6 @@ def finetune(
                 common,
                 direction=direction,
                 adapter_rank=lora,
-                contrast=contrast or 0.0,
-                others=others,
                 max_passage_tokens=max_passage_tokens,
                 batch_tokens=batch_tokens,
                 device_tokens=device_tokens_of(device_tokens, workers),
