@@ -532,14 +532,14 @@ def test_our_own_errors_are_told_and_others_are_not(client, monkeypatch, caplog,
     assert "private" in caplog.text  # the traceback is for the log
 
 
-def test_without_the_key_only_health_and_page_answer(make_client):
+def test_without_the_key_only_health_and_pages_answer(make_client):
     with make_client(api_key="s3cret-ü") as client:
         body = {"query": "x", "documents": ["a"]}
         for path in ("/v1/rerank", "/retrieval/run", "/explain"):
             assert client.post(path, json=body).status_code == 401
-        for path in ("/metrics", "/docs", "/openapi.json"):
+        for path in ("/metrics", "/about"):
             assert client.get(path).status_code == 401
-        for path in ("/", "/healthz", "/readyz"):
+        for path in ("/", "/docs", "/openapi.json", "/healthz", "/readyz"):
             assert client.get(path).status_code == 200
         for wrong in ("s3cret", "Bearer s3cre", "Bearer", "Bearers3cret-ü", "Basic s3cret-ü"):
             given = {"authorization": wrong.encode()}

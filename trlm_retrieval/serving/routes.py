@@ -22,8 +22,8 @@ from trlm_retrieval.serving.schemas import (
     RetrievalRequest,
 )
 
-OPEN_PATHS = frozenset({"/", "/healthz", "/readyz"})
-"""Served without a key."""
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})
+"""Served without a key: pages that a browser opens, which tell nothing of what is indexed."""
 
 
 def router(engine: Engine, metrics: Metrics) -> APIRouter:
