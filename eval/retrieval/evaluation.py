@@ -141,12 +141,12 @@ def evaluate_retrieval(
         cache = ScoreCache(cache_folder / "scores.sqlite")
         compute = _scoring(name, lm, cross_encoder, max_passage_tokens, cache)
         with timed(seconds, name):
-            likelihoods[name], counts[name] = _score(
+            likelihoods[name], counts[name] = score_candidates(
                 dataset, name, candidates, compute, show_progress
             )
         scores = [score for of in likelihoods[name].values() for score in of.values()]
         warnings += cut_note(name, [score.cut_tokens > 0 for score in scores])
-    for name, run in _reranked(likelihoods, candidates, weight).items():
+    for name, run in reranked(likelihoods, candidates, weight).items():
         runs[name] = {query: above(run[query], runs["fusion"][query]) for query in run}
     runs = _shown(runs, systems)
     found = {
@@ -251,7 +251,7 @@ def _scoring(
     return partial(cache.score, lm, template=template, max_passage_tokens=max_passage_tokens)
 
 
-def _score(
+def score_candidates(
     dataset: RetrievalDataset, name: str, candidates: Run, compute: Scoring, show_progress: bool
 ) -> tuple[Scores, int]:
     """Scores of each query's candidates, and how many of them had to be computed."""
@@ -268,7 +268,7 @@ def _score(
     return by_query, computed
 
 
-def _reranked(likelihoods: Mapping[str, Scores], candidates: Run, weight: float) -> dict[str, Run]:
+def reranked(likelihoods: Mapping[str, Scores], candidates: Run, weight: float) -> dict[str, Run]:
     """Runs of the scored candidates, from what was scored."""
     runs: dict[str, Run] = {}
     for name, mixed in (("reverse", "default"), ("cross-encoder", "cross-encoder mixed")):

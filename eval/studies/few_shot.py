@@ -9,6 +9,7 @@ could bring. They stand in the template, and the model reads them anew with each
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,17 @@ from trlm_retrieval.components.fusion import choose_weight
 from trlm_retrieval.errors import DataError
 from trlm_retrieval.lm import Template, TimeReversedLM
 from trlm_retrieval.passage_index.documents import passage_text
-from trlm_retrieval.progress import progress_bar
 
 from ..dataset import RetrievalDataset, load_dataset
 from ..measures import MAIN_MEASURE, estimate, paired_test, per_query
-from ..retrieval.evaluation import evaluate_retrieval, sample_queries, with_first_stage
+from ..retrieval.evaluation import (
+    evaluate_retrieval,
+    reranked,
+    sample_queries,
+    score_candidates,
+)
 from ..retrieval.first_stage import best
-from ..runs import Run, read_run
+from ..runs import read_run
 from ..sampling import draw
 from ..score_cache import ScoreCache
 
@@ -94,16 +99,13 @@ def main() -> None:
         )
         found = first.runs["fusion"]
         candidates = {query: best(run, given.rerank) for query, run in found.items()}
-        texts = {document.id: passage_text(document) for document in dataset.documents}
         zero: dict[str, list[float]] = {}
         for number in [0, *given.examples]:
             template = with_examples(lm.template(), examples_of(dataset, measured, number))
-            scored = _scored(lm, measured, candidates, texts, template, cache)
+            scoring = partial(cache.score, lm, template=template, max_passage_tokens=_MOST_TOKENS)
+            scores, _ = score_candidates(measured, measured.name, candidates, scoring, True)
             row = [measured.name, str(number)]
-            for system, run in (
-                ("reverse", scored),
-                ("default", with_first_stage(scored, candidates, weight)),
-            ):
+            for system, run in reranked({"reverse": scores}, candidates, weight).items():
                 of = per_query(run, measured.qrels)[MAIN_MEASURE]
                 values = [of[query] for query in sorted(of)]
                 told = estimate(values)
@@ -115,25 +117,6 @@ def main() -> None:
                     zero[system] = values
             table.add_row(*row)
     Console(width=140).print(table)
-
-
-def _scored(
-    lm: TimeReversedLM,
-    dataset: RetrievalDataset,
-    candidates: Run,
-    texts: dict[str, str],
-    template: Template,
-    cache: ScoreCache,
-) -> Run:
-    """Log P(query | passage) of the candidates, in nats."""
-    pairs = [(query, document) for query, found in candidates.items() for document in found]
-    asked = [(dataset.queries[query], texts[document]) for query, document in pairs]
-    with progress_bar(f"Scoring {dataset.name}", len(pairs)) as advance:
-        scores, _ = cache.score(lm, asked, template, _MOST_TOKENS, advance)
-    run: Run = {query: {} for query in candidates}
-    for (query, document), score in zip(pairs, scores, strict=True):
-        run[query][document] = score.sum
-    return run
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from trlm_retrieval.models.loading import Orders, load_pretrained, save_settings
 from trlm_retrieval.models.store import resolve
 from trlm_retrieval.training.group_batches import GroupBatch
 from trlm_retrieval.training.objective import TokenBatch, TokenLogProbs
-from trlm_retrieval.training.packed_targets import PackedTargets, owner_mask, padded_rows
+from trlm_retrieval.training.packed_targets import PackedTargets, owner_mask
 from trlm_retrieval.training.recipe import READS, Options
 from trlm_retrieval.training.tokenizer import end_id
 from trlm_retrieval.training.trained_decoder import TrainedDecoder
@@ -193,18 +193,19 @@ class _PackedGroup(TokenBatch):
             rows.append(row)
             places = np.array(queries)[row.cells] * size + passage
             cells.append(np.where(row.cells < 0, -1, places))
-        columns = max(len(row.ids) for row in rows)
+        ids = padded([row.ids.tolist() for row in rows])
+        columns = ids.shape[1]
         return cls(
             {
-                "input_ids": padded_rows([row.ids for row in rows], columns, 0),
-                "position_ids": padded_rows([row.positions for row in rows], columns, 0),
+                "input_ids": ids,
+                "position_ids": padded([row.positions.tolist() for row in rows]),
             },
             torch.from_numpy(
                 np.concatenate([row.predict_from + n * columns for n, row in enumerate(rows)])
             ),
             torch.from_numpy(np.concatenate([row.predicted for row in rows])),
             batch.counts,
-            padded_rows([row.owners for row in rows], columns, -1),
+            padded([row.owners.tolist() for row in rows]),
             torch.from_numpy(np.concatenate(cells)),
         )
 

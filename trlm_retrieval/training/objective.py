@@ -113,6 +113,4 @@ class TokenLogProbs:
 
     def chosen(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Log-probabilities of targets, (predictions,), from the outputs that predict them."""
-        split = self.network.head_splits
-        logits = self.model.get_output_embeddings()(outputs) if split else outputs
-        return -functional.cross_entropy(logits.float(), targets, reduction="none")
+        return -functional.cross_entropy(self.network.logits(outputs), targets, reduction="none")

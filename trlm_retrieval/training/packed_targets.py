@@ -39,17 +39,11 @@ class PackedTargets:
         )
 
 
-def padded_rows(rows: Sequence[np.ndarray], columns: int, filler: int) -> torch.Tensor:
-    table = np.full((len(rows), columns), filler, np.int64)
-    for line, row in zip(table, rows, strict=True):
-        line[: len(row)] = row
-    return torch.from_numpy(table)
-
-
 def owner_mask(owners: torch.Tensor) -> torch.Tensor:
     """What each token attends to, (rows, columns) to (rows, 1, columns, columns), bool.
 
-    :param owners: of each token, as :class:`PackedTargets` numbers them; -1 is padding.
+    :param owners: of each token, as :class:`PackedTargets` numbers them. Padding stands on the
+        right, where no other token sees it.
     """
     seen = (owners[:, None, :] == 0) | (owners[:, None, :] == owners[:, :, None])
     return seen.tril_()[:, None]
