@@ -37,6 +37,15 @@ def test_the_command_prints_a_row_for_each_number(
     monkeypatch.chdir(tmp_path)
     told = [str(beir), "--model", str(tiny_lm_folder), "--queries", "1", "--examples", "1"]
     monkeypatch.setattr(sys, "argv", ["few_shot", *told])
+    score, templates = few_shot.ScoreCache.score, []
+
+    def watched(self, lm, **asked):
+        templates.append(asked["template"])
+        return score(self, lm, **asked)
+
+    monkeypatch.setattr(few_shot.ScoreCache, "score", watched)
     few_shot.main()
+    plain, shown = templates
+    assert shown.context.endswith("\n\n" + plain.context) and shown.target == plain.target
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert len(rows) == 2 and "p = " in rows[1] and "p = " not in rows[0]
