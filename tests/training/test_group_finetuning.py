@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModel, AutoModelForSeq2SeqLM
 
 from tests.lm.encoder_decoders import tiny
 from tests.training.killing import Killed, killed_after
@@ -289,15 +289,37 @@ def test_what_does_not_fit_the_kind_of_model_is_refused(
     tiny("t5").save(tmp_path / "t5")
     with pytest.raises(ModelError, match=r"a t5 model\. Groups train a decoder"):
         begin(tmp_path / "t5", options(1))
-    for told in ({"frozen_encoder_layers": 1}, {"encoder_rate": 0.1}, {"copy": False}):
-        with pytest.raises(ValueError, match="is a decoder: leave out decoder_layers"):
+    for told in (
+        {"encoder_layers": 1},
+        {"frozen_encoder_layers": 1},
+        {"encoder_rate": 0.1},
+        {"copy": False},
+    ):
+        with pytest.raises(ValueError, match="is a decoder: leave out encoder_layers"):
             begin(tiny_lm_folder, options(1), **told)
     with pytest.raises(ValueError, match="adapters are for decoders"):
         begin(tiny_encoder, options(1), adapter_rank=2)
     run = train("run", steps=1)
-    with pytest.raises(ValueError, match="has a decoder already"):
-        begin(run.model_folder, options(1), decoder_layers=3)
+    for told in ({"decoder_layers": 3}, {"encoder_layers": 1}):
+        with pytest.raises(ValueError, match="has a decoder already"):
+            begin(run.model_folder, options(1), **told)
     assert begin(run.model_folder, options(1)).model.config.decoder_layers == 2
+
+
+def test_of_an_encoder_the_first_layers_can_be_taken(tiny_encoder, options, train):
+    whole = AutoModel.from_pretrained(tiny_encoder).eval()
+    depth = whole.config.num_hidden_layers
+    ids = torch.tensor([[2, 7, 9, 3]])
+    layers = whole(ids, output_hidden_states=True).hidden_states
+    for taken in (None, 1):
+        model = begin(tiny_encoder, options(1), encoder_layers=taken).model.eval()
+        read = model.encode(ids, torch.ones_like(ids)).states
+        assert torch.allclose(read, layers[taken or depth], atol=1e-6)
+    for taken in (0, depth + 1):
+        with pytest.raises(ValueError, match=f"1 to {depth} of the encoder's layers"):
+            begin(tiny_encoder, options(1), encoder_layers=taken)
+    run = train("run", steps=1, encoder_layers=1)
+    assert begin(run.model_folder, options(1)).settings["encoder_layers"] == 1 < depth
 
 
 def test_an_exported_model_goes_on(train, tmp_path, options):

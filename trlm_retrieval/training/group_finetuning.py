@@ -113,6 +113,7 @@ def finetune_groups(
     labels: Path | None = None,
     order: Orders | None = None,
     adapter_rank: int | None = None,
+    encoder_layers: int | None = None,
     decoder_layers: int | None = None,
     copy: bool = True,
     frozen_encoder_layers: int | None = None,
@@ -126,8 +127,8 @@ def finetune_groups(
     To continue a killed run, call it again with the same arguments.
 
     :param base: see :func:`~trlm_retrieval.training.group_models.begin`, as for ``order``,
-        ``adapter_rank``, ``decoder_layers``, ``copy``, ``frozen_encoder_layers`` and
-        ``encoder_rate``.
+        ``adapter_rank``, ``encoder_layers``, ``decoder_layers``, ``copy``,
+        ``frozen_encoder_layers`` and ``encoder_rate``.
     :param file: groups that ``trlm train groups`` wrote; those held out are measured on.
     :param labels: the teacher's scores of these groups, as far as there are any.
     :param contrast: weight of the contrast; ``teacher_weight`` that of the teacher's scores.
@@ -143,6 +144,7 @@ def finetune_groups(
         options,
         order=order,
         adapter_rank=adapter_rank,
+        encoder_layers=encoder_layers,
         decoder_layers=decoder_layers,
         copy=copy,
         frozen_encoder_layers=frozen_encoder_layers,

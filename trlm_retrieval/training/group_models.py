@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertModel
 
 from trlm_retrieval.errors import ModelError
 from trlm_retrieval.lm.encoding import EncoderFrame, PairEncoder
@@ -90,6 +90,7 @@ class PointerGroups:
         self._starts: dict[Order, int] = {"forward": first, "reverse": last}
         self.ends: dict[Order, int] = {"forward": last, "reverse": first}
         self.settings = {
+            "encoder_layers": len(model.encoder.encoder.layer),
             "decoder_layers": model.config.decoder_layers,
             "copy": model.config.copy,
             "frozen_encoder_layers": frozen_encoder_layers,
@@ -219,6 +220,7 @@ def begin(
     *,
     order: Orders | None = None,
     adapter_rank: int | None = None,
+    encoder_layers: int | None = None,
     decoder_layers: int | None = None,
     copy: bool = True,
     frozen_encoder_layers: int | None = None,
@@ -230,6 +232,7 @@ def begin(
         trained here, to continue with, or a decoder; a name, a folder or a hub id.
     :param order: by default ``reverse``, or as a decoder reads.
     :param adapter_rank: train a LoRA adapter of this rank; for decoders.
+    :param encoder_layers: take this many of an encoder's first layers, by default all.
     :param decoder_layers: of an encoder's new decoder, by default 2.
     :param copy: whether an encoder's new decoder gets a copy head.
     :param frozen_encoder_layers: see :class:`PointerGroups`, as for ``encoder_rate``, which is 0.1
@@ -241,13 +244,17 @@ def begin(
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         torch.manual_seed(options.seed)
-        shaped = decoder_layers is not None or not copy
+        shaped = encoder_layers is not None or decoder_layers is not None or not copy
         if isinstance(config, PointerConfig):
             if shaped:
-                raise ValueError(f"{base} has a decoder already: leave out decoder_layers and copy")
+                raise ValueError(
+                    f"{base} has a decoder already: leave out encoder_layers, decoder_layers and "
+                    "copy"
+                )
             model = load_pretrained(base, None, torch.float32).model
         elif config.model_type == "bert":
             encoder = AutoModel.from_pretrained(source, dtype=torch.float32)
+            keep_layers(encoder, encoder_layers)
             width = encoder.config.hidden_size
             shape = {"decoder_heads": max(1, width // 64), "decoder_mlp": 4 * width, "copy": copy}
             model = new_pointer(encoder, decoder_layers=decoder_layers or 2, **shape)
@@ -259,8 +266,8 @@ def begin(
         else:
             if shaped or frozen_encoder_layers is not None or encoder_rate is not None:
                 raise ValueError(
-                    f"{base} is a decoder: leave out decoder_layers, copy, frozen_encoder_layers "
-                    "and encoder_rate"
+                    f"{base} is a decoder: leave out encoder_layers, decoder_layers, copy, "
+                    "frozen_encoder_layers and encoder_rate"
                 )
             return DecoderGroups(TrainedDecoder(base, options, adapter_rank), order, adapter_rank)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -276,6 +283,23 @@ def begin(
         frozen_encoder_layers,
         0.1 if encoder_rate is None else encoder_rate,
     )
+
+
+def keep_layers(encoder: BertModel, layers: int | None) -> None:
+    """Drop an encoder's last layers, so that it reads faster; None keeps all.
+
+    :raises ValueError: if it has not as many.
+    """
+    stack = encoder.encoder.layer
+    if layers is None:
+        return
+    if not 1 <= layers <= len(stack):
+        raise ValueError(
+            f"1 to {len(stack)} of the encoder's layers can be taken, not {layers}; by default "
+            "all are"
+        )
+    encoder.encoder.layer = stack[:layers]
+    encoder.config.num_hidden_layers = layers
 
 
 def freeze_encoder(model: PointerModel, layers: int | None) -> None:

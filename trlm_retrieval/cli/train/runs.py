@@ -54,6 +54,7 @@ _FOR_GROUPS = (
     "contrast",
     "labels",
     "order",
+    "encoder_layers",
     "decoder_layers",
     "no_copy",
     "frozen_encoder_layers",
@@ -165,6 +166,10 @@ def finetune(
             "ba, or as the decoder reads."
         ),
     ] = None,
+    encoder_layers: Annotated[
+        int | None,
+        typer.Option(min=1, help="With an encoder: take this many of its first layers."),
+    ] = None,
     decoder_layers: Annotated[
         int | None, typer.Option(min=1, help="With an encoder: layers of the new decoder.")
     ] = None,
@@ -249,6 +254,7 @@ def finetune(
                 labels=labels,
                 order=_ORDERS[order] if order else None,
                 adapter_rank=lora,
+                encoder_layers=encoder_layers,
                 decoder_layers=decoder_layers,
                 copy=not no_copy,
                 frozen_encoder_layers=frozen_encoder_layers,
