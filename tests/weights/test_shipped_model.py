@@ -74,6 +74,7 @@ def test_it_is_small_and_described(shipped):
     card = (folder / "README.md").read_text()
     for told in ("last to first", "tokens read", "hardware", "prefers_true", "Limits", "licence"):
         assert told in card, told
+    assert "MIT License" in (folder / "LICENSE.bge-small").read_text()  # what it began with asks so
     assert shipped.order == "reverse" and shipped.template().name == "ba"
 
 
