@@ -58,7 +58,6 @@ class ScoreCache:
                     f"{path} is a database of something else, not of scores; name another folder "
                     "with --cache-dir"
                 )
-            self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS scores "
                 "(key BLOB PRIMARY KEY, sum REAL, tokens INTEGER, cut INTEGER) WITHOUT ROWID"

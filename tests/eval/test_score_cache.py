@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
@@ -43,6 +44,17 @@ def test_many_evaluations_write_one_cache(score, file, monkeypatch):
     assert [score(str(i))[1] for i in range(3)] == [0, 0, 0]
     rows = sqlite3.connect(file).execute("SELECT count(*) FROM scores").fetchone()
     assert rows == (36,)
+
+
+def test_many_evaluations_begin_one_cache(tmp_path):
+    def begin(file, together):
+        together.wait()
+        ScoreCache(file)
+
+    with ThreadPoolExecutor(8) as pool:
+        for turn in range(50):
+            file, together = tmp_path / f"{turn}.sqlite", Barrier(8)
+            list(pool.map(begin, [file] * 8, [together] * 8))
 
 
 WRITER = """
